@@ -1,0 +1,249 @@
+"""The agent's configuration: one TOML file, typed; the reference in docs/reference/configuration.md is made from here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from nbsentinel.detect.trust import Broker
+from nbsentinel.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE_LIMIT = 1 << 20
+
+
+class AgentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the agent keeps its things."""
+
+    state_dir: Annotated[str, Meta(description="Folder for the spool and the agent's identity; made with mode 0700.")] = ""
+    run_dir: Annotated[str, Meta(description="Folder for the socket that `status` and `findings` use; made with mode 0700.")] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe lines that go to standard error.")
+    ] = "info"
+    heartbeat_seconds: Annotated[int, Meta(ge=1, le=3600, description="Seconds between two signed heartbeats.")] = 30
+
+
+class SensorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is watched, and how often."""
+
+    procfs_period_ms: Annotated[int, Meta(ge=50, le=10_000, description="Milliseconds between two looks at /proc.")] = 200
+    queue_limit: Annotated[int, Meta(ge=100, le=1_000_000, description="Observations that may wait, for each sensor.")] = 20_000
+
+
+class DetectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What counts as remote and what is trusted."""
+
+    loopback_is_remote: Annotated[
+        bool, Meta(description="Count peers on this machine as remote. For demos and tests: expect findings on local services.")
+    ] = False
+    rules: Annotated[str, Meta(description="A rule pack to use instead of the one in the package.")] = ""
+    trusted_broker: Annotated[
+        tuple[Broker, ...],
+        Meta(
+            description="Programs that hold terminals for their users, beside the Jupyter server: `exe` is a glob on the "
+            "running file, `argv` are globs on its arguments in order."
+        ),
+    ] = ()
+
+
+class FileSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A local copy of what is reported."""
+
+    path: Annotated[str, Meta(description="File for OCSF events, one JSON line each; empty for none.")] = ""
+
+
+class CollectorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The collector that events are sent to."""
+
+    url: Annotated[str, Meta(description="Base URL, for example `https://collector.example.com`; empty for none.")] = ""
+    token_file: Annotated[str, Meta(description="File with the one-time enrolment token; read at the first start only.")] = ""
+    ca_bundle: Annotated[str, Meta(description="PEM file of the certificate authorities to trust; empty for the usual ones.")] = ""
+    connect_timeout_seconds: Annotated[int, Meta(ge=1, le=300, description="Longest wait for a connection.")] = 5
+    read_timeout_seconds: Annotated[int, Meta(ge=1, le=600, description="Longest wait for an answer.")] = 30
+    batch_events: Annotated[int, Meta(ge=1, le=5000, description="Events in one request.")] = 500
+
+
+class SpoolSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The durable queue on disk between detection and sinks."""
+
+    max_mebibytes: Annotated[
+        int, Meta(ge=4, le=65_536, description="Size bound of the waiting events; oldest low severity goes first, and that is signed.")
+    ] = 256
+
+
+class ReportSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What leaves, and where to."""
+
+    level: Annotated[
+        Literal["findings", "context", "all"],
+        Meta(description="`findings`: findings alone; `context`: with the events of their lineage; `all`: every event."),
+    ] = "context"
+    file: FileSection = FileSection()
+    collector: CollectorSection = CollectorSection()
+    spool: SpoolSection = SpoolSection()
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole configuration; every key has a default."""
+
+    agent: AgentSection = AgentSection()
+    sensors: SensorsSection = SensorsSection()
+    detect: DetectSection = DetectSection()
+    report: ReportSection = ReportSection()
+
+    @property
+    def state_dir(self) -> Path:
+        """The state folder, with the default filled in."""
+        return Path(self.agent.state_dir or default_state_dir())
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder, with the default filled in."""
+        return Path(self.agent.run_dir or default_run_dir())
+
+
+def default_state_dir() -> str:
+    """Return where state lives unless told otherwise: XDG_STATE_HOME or ~/.local/state."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return str(Path(base, "nbsentinel"))
+
+
+def default_run_dir() -> str:
+    """Return where the socket lives unless told otherwise: XDG_RUNTIME_DIR, or a folder of this user under /tmp."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and Path(base).is_dir():
+        return str(Path(base, "nbsentinel"))
+    return str(Path(tempfile.gettempdir(), f"nbsentinel-{os.getuid()}"))
+
+
+def parse(text: str, source: str = "<text>") -> Config:
+    """Return the configuration in a TOML text.
+
+    Raises:
+        ConfigError: Not TOML, unknown key, wrong type or value; the message names file and key.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}", hint="See docs/reference/configuration.md for an example.") from error
+    try:
+        return msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        key = place.rstrip("`").lstrip(".")
+        if "unknown field" in message:
+            key = ".".join(part for part in (key, message.rpartition("`")[0].rpartition("`")[2]) if part)
+            message = "unknown key"
+        hint = "`nbsentinel config show` prints every key with its default."
+        raise ConfigError(f"{source}: {key or 'top level'}: {message}", hint=hint) from error
+
+
+def load(path: Path | None) -> Config:
+    """Read and check the configuration file; None gives the defaults.
+
+    Raises:
+        ConfigError: The file cannot be read, is not valid, or names paths that cannot be used.
+    """
+    if path is None:
+        return Config()
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+        text = data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(f"{path}: cannot be read: {reason}", hint="Give the path of a TOML file with --config.") from error
+    if len(data) > FILE_LIMIT:
+        raise ConfigError(f"{path}: larger than {FILE_LIMIT} bytes", hint="This is hardly a configuration file.")
+    config = parse(text, str(path))
+    _check_paths(config, str(path))
+    return config
+
+
+def _check_paths(config: Config, source: str) -> None:
+    readable = {
+        "detect.rules": config.detect.rules,
+        "report.collector.ca_bundle": config.report.collector.ca_bundle,
+    }
+    for key, value in readable.items():
+        if value and not os.access(value, os.R_OK):
+            raise ConfigError(f"{source}: {key}: {value} cannot be read", hint="Check the path and its permissions.")
+    url = config.report.collector.url
+    if url and not url.startswith(("https://", "http://")):
+        raise ConfigError(f"{source}: report.collector.url: {url!r} is not an http(s) URL", hint="Begin it with https://")
+    if config.report.file.path and Path(config.report.file.path).is_dir():
+        raise ConfigError(f"{source}: report.file.path: is a folder", hint="Give the path of a file.")
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key of the configuration, for people."""
+
+    section: str
+    name: str
+    type: str
+    default: str
+    description: str
+
+
+def keys() -> Iterator[Key]:
+    """Yield every key with its type, default and meaning, in the order of the file."""
+    yield from _section_keys(Config, "")
+
+
+def _section_keys(struct: type[msgspec.Struct], section: str) -> Iterator[Key]:
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        hint = hints[field.name]
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield from _section_keys(hint, f"{section}.{field.name}".lstrip("."))
+            continue
+        inner, *meta = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        bounds = meta[0] if meta else None
+        default = field.default if field.default is not msgspec.NODEFAULT else None
+        shown = msgspec.json.encode(default).decode()
+        yield Key(section, field.name, _type_name(inner, bounds), shown, bounds.description if bounds else "")
+
+
+def _type_name(hint: Any, meta: Meta | None) -> str:  # noqa: ANN401 - a type expression has no type of its own
+    if get_origin(hint) is Literal:
+        return " or ".join(f'"{value}"' for value in get_args(hint))
+    name = {str: "string", int: "integer", bool: "true or false"}.get(hint, "list of tables")
+    if meta is not None and meta.ge is not None:
+        name += f", {meta.ge} to {meta.le}"
+    return name
+
+
+def example() -> str:
+    """Return a TOML file with every key at its default and its meaning as a comment."""
+    lines: list[str] = []
+    section = None
+    for key in keys():
+        if key.section != section:
+            section = key.section
+            lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
+        lines.append(f"# {key.description} ({key.type})")
+        lines.append(f"# {key.name} = {key.default}" if key.default in ("null", "[]") else f"{key.name} = {key.default}")
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """Return the reference page of the configuration, in Markdown."""
+    lines = ["# Configuration", "", "Made from the types in `agent/nbsentinel/config.py` by `nbsentinel config reference`.", ""]
+    section = None
+    for key in keys():
+        if key.section != section:
+            section = key.section
+            lines += ["", f"## `[{section}]`", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+        lines.append(f"| `{key.name}` | {key.type} | `{key.default}` | {key.description} |")
+    return "\n".join([*lines, "", "## Example", "", "```toml", example().rstrip(), "```", ""])

@@ -1,0 +1,1 @@
+"""What it means: dataflow between processes and peers, Sigma rules over events, incidents."""

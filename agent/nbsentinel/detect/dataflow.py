@@ -1,0 +1,204 @@
+"""Who feeds a process and who hears it: the way of the bytes through kernel objects, decided without names.
+
+A process is remotely controlled when some path leads from a remote peer to its standard input, and some path leads from
+its standard output or error to a remote peer. Paths go through sockets, pipes, fifos, pseudo terminals, unix sockets and
+any process that holds the two ends (a relay). What a relay really does with the bytes cannot be seen, so a path is a
+possibility; the caller weighs it.
+
+Not seen: shared memory, files used as mailboxes, io_uring's registered descriptors, processes of other users.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from nbsentinel.context.objects import End, Family, KernelObject, ObjectKind, ObjectView, Socket
+from nbsentinel.events import Inode, ProcessKey
+
+MAX_RELAYS = 16
+"""Longest chain of relaying processes that is followed."""
+MAX_VISITED = 128
+"""Processes looked into for one path; a search that hits the bound says so."""
+
+
+class Policy(Protocol):
+    """Which peers count as remote, and which edges are trusted."""
+
+    def is_remote(self, socket: Socket) -> bool:
+        """Return whether the peer of a connected internet socket counts as remote."""
+
+    def trusts(self, holder: ProcessKey, target: KernelObject, socket: Socket | None) -> bool:
+        """Return whether bytes that this holder moves through this object are the user's own."""
+
+
+class Direction(Enum):
+    """Which way a path is searched: upstream from standard input, downstream from standard output."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class Step(NamedTuple):
+    """An object on a path and the process that holds it on the peer's side."""
+
+    object: KernelObject
+    relay: ProcessKey | None
+
+
+class Path(msgspec.Struct, frozen=True):
+    """A way between a process and a remote peer, from the process outwards."""
+
+    start: KernelObject
+    steps: tuple[Step, ...]
+    """Empty when the process holds the peer's socket itself."""
+    socket: Socket
+    """The socket whose peer is remote; family UNKNOWN where no table lists it."""
+
+    @property
+    def relays(self) -> tuple[ProcessKey, ...]:
+        """The processes that pass the bytes on, from the process outwards."""
+        return tuple(step.relay for step in self.steps if step.relay)
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """A process that a remote peer feeds and hears."""
+
+    source: Path
+    sink: Path
+
+    @property
+    def direct(self) -> bool:
+        """Whether the process holds the peer's sockets as its own standard input and output."""
+        return not self.source.steps and not self.sink.steps
+
+    @property
+    def relays(self) -> tuple[ProcessKey, ...]:
+        """Every relaying process, each once."""
+        return tuple(dict.fromkeys((*self.source.relays, *self.sink.relays)))
+
+    @property
+    def sockets(self) -> tuple[Inode, ...]:
+        """The inodes of the remote sockets."""
+        return tuple(dict.fromkeys((self.source.socket.inode, self.sink.socket.inode)))
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """The outcome of looking at one process."""
+
+    flow: Flow | None
+    touched: frozenset[ProcessKey]
+    """Processes on any way that was followed: a new connection of one of them is a reason to look again."""
+    truncated: bool = False
+
+
+class _Search:
+    def __init__(self, view: ObjectView, subject: ProcessKey, policy: Policy) -> None:
+        self.view, self.subject, self.policy = view, subject, policy
+        self.touched: set[ProcessKey] = set()
+        self.truncated = False
+
+    def remote(self, holder: ProcessKey, target: KernelObject) -> Socket | None:
+        """Return the socket behind an object if its peer is remote and the edge is not trusted."""
+        if target.kind is not ObjectKind.SOCKET:
+            return None
+        found = self.view.socket(Inode(target.number), holder)
+        if found is None:
+            return None
+        if found.family is not Family.INET or found.remote is None or not self.policy.is_remote(found):
+            return None
+        return None if self.policy.trusts(holder, target, found) else found
+
+    def across(self, holder: ProcessKey, target: KernelObject, way: Direction) -> list[tuple[ProcessKey, KernelObject]]:
+        """Return who stands at the other end of an object, and with which object of its own."""
+        other = target
+        if target.kind is ObjectKind.PTY_SLAVE:
+            other = KernelObject(ObjectKind.PTY_MASTER, target.number)
+        elif target.kind is ObjectKind.PTY_MASTER:
+            other = KernelObject(ObjectKind.PTY_SLAVE, target.number)
+        elif target.kind is ObjectKind.SOCKET:
+            found = self.view.socket(Inode(target.number), holder)
+            if found is None or found.peer is None:
+                return []
+            other = KernelObject(ObjectKind.SOCKET, found.peer)
+        feeding = way is Direction.INPUT
+        return [
+            (key, other)
+            for key in self.view.holders(other)
+            if any(e.object == other and (e.writes if feeding else e.reads) for e in self.view.ends(key) or ())
+        ]
+
+    def path(self, start: KernelObject, way: Direction) -> Path | None:
+        """Return the shortest path from an object of the subject to a remote peer, or None."""
+        if found := self.remote(self.subject, start):
+            return Path(start, (), found)
+        queue: deque[tuple[ProcessKey, KernelObject, tuple[Step, ...]]] = deque([(self.subject, start, ())])
+        seen, visited = {start}, {self.subject}
+        while queue:
+            holder, target, steps = queue.popleft()
+            for relay, other in self.across(holder, target, way):
+                if relay in visited or self._is_trusted(relay, other):
+                    continue
+                visited.add(relay)
+                self.touched.add(relay)
+                if len(visited) > MAX_VISITED or len(steps) >= 2 * MAX_RELAYS:
+                    self.truncated = True
+                    return None
+                for end in self.view.ends(relay) or ():
+                    if end.object in seen or end.object == other or not (end.reads if way is Direction.INPUT else end.writes):
+                        continue
+                    seen.add(end.object)
+                    further = (*steps, Step(other, relay), Step(end.object, None))
+                    if found := self.remote(relay, end.object):
+                        return Path(start, further, found)
+                    queue.append((relay, end.object, further))
+        return None
+
+    def _is_trusted(self, relay: ProcessKey, other: KernelObject) -> bool:
+        found = self.view.socket(Inode(other.number), relay) if other.kind is ObjectKind.SOCKET else None
+        return self.policy.trusts(relay, other, found)
+
+
+def _unlisted(view: ObjectView, subject: ProcessKey, end: End | None) -> Path | None:
+    """Return a path for a socket on standard input or output that no table lists (vsock, SCTP, packet ...)."""
+    if end is None or end.object.kind is not ObjectKind.SOCKET:
+        return None
+    if view.socket(Inode(end.object.number), subject) is not None:
+        return None
+    return Path(end.object, (), Socket(inode=Inode(end.object.number), family=Family.UNKNOWN))
+
+
+def _unbound_datagram(view: ObjectView, subject: ProcessKey, end: End | None) -> Path | None:
+    """Return a path for a UDP socket without a fixed peer on standard input or output: anybody may be the peer."""
+    if end is None or end.object.kind is not ObjectKind.SOCKET:
+        return None
+    found = view.socket(Inode(end.object.number), subject)
+    if found and found.family is Family.INET and found.protocol == "udp" and found.remote is None:
+        return Path(end.object, (), found)
+    return None
+
+
+def trace(view: ObjectView, subject: ProcessKey, policy: Policy) -> Trace:
+    """Return whether and how a remote peer feeds and hears a process.
+
+    Args:
+        view: The system at this moment.
+        subject: The process to judge by its file descriptors 0, 1 and 2.
+        policy: What counts as remote and what is trusted.
+    """
+    ends = {end.fd: end for end in view.ends(subject) or ()}
+    search = _Search(view, subject, policy)
+    source = sink = None
+    if 0 in ends:
+        source = search.path(ends[0].object, Direction.INPUT)
+        source = source or _unlisted(view, subject, ends[0]) or _unbound_datagram(view, subject, ends[0])
+    if source is not None:
+        for fd in (1, 2):
+            if fd in ends and sink is None:
+                sink = search.path(ends[fd].object, Direction.OUTPUT)
+                sink = sink or _unlisted(view, subject, ends[fd]) or _unbound_datagram(view, subject, ends[fd])
+    flow = Flow(source, sink) if source and sink else None
+    return Trace(flow, frozenset(search.touched), search.truncated)

@@ -1,0 +1,205 @@
+"""Judging processes for remote control: whom to look at, when to look again, and when a path is evidence enough.
+
+A path through relays is a possibility. It counts once it was seen twice `CONFIRM_MS` apart (a cell that hands a script
+to a shell closes the pipe within milliseconds), and, where the relay also does other things (a notebook kernel with an
+idle connection), once bytes moved on the remote socket since the process started.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+import msgspec
+
+from nbsentinel.context.objects import Family, ObjectKind, ObjectView
+from nbsentinel.context.processes import ProcessTable
+from nbsentinel.detect import dataflow
+from nbsentinel.detect.interpreters import Interpreter, InterpreterInput, InterpreterKind, classify
+from nbsentinel.events import Confidence, Inode, Process, ProcessKey
+
+CONFIRM_MS = 100
+ACTIVITY_SLACK_MS = 500
+"""Bytes that came this long before the image was seen still count: the peer's first command may wait in the socket."""
+_SCHEDULE_MS = (0, CONFIRM_MS, 250, 450, 800, 1300, 2000, 3000)
+_ARGUMENT_SCHEDULE_MS = (300, 450, 800, 1300, 2000, 3000)
+"""Shells with -c or a script come and go by the thousand in a build; only those that stay are looked at."""
+_LATER_MS = 2_000
+_MUCH_LATER_MS = 10_000
+_LATER_UNTIL_MS = 60_000
+SUBJECT_LIMIT = 2_000
+"""Processes under judgement at once; beyond it the newest are not taken and `untaken` counts them."""
+_QUIET_STREAMS = ("/dev/null",)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A process that a remote peer controls, as far as can be told."""
+
+    process: Process
+    interpreter: Interpreter
+    flow: dataflow.Flow
+    active: bool | None
+    """Whether bytes moved on the remote socket since the process started; None where the kernel does not tell."""
+    confidence: Confidence
+
+
+class _Subject(msgspec.Struct):
+    key: ProcessKey
+    since: int
+    """When its present image was first seen, in milliseconds of the engine's clock."""
+    interpreter: Interpreter
+    schedule: tuple[int, ...]
+    step: int = 0
+    due: int = 0
+    first_path: int | None = None
+    """When a path was first seen in an unbroken row of looks."""
+    read_input: bool = False
+    touched: frozenset[ProcessKey] = frozenset()
+    done: bool = False
+
+
+class RemoteControl:
+    """Keeps the processes that might be remotely controlled and judges them when they are due. No clock of its own.
+
+    Args:
+        table: The process table.
+        policy: What is remote, what is trusted.
+    """
+
+    def __init__(self, table: ProcessTable, policy: dataflow.Policy) -> None:
+        self._table, self._policy = table, policy
+        self._subjects: dict[ProcessKey, _Subject] = {}
+        self._due: list[tuple[int, ProcessKey]] = []
+        self.untaken = 0
+        """Processes not taken because too many were under judgement."""
+        self.truncated = 0
+        """Searches that hit their bound."""
+
+    def consider(self, process: Process, view: ObjectView, now: int) -> None:
+        """Take up a process with a new image or new standard streams, if it could be controlled through them."""
+        self.forget(process.key)
+        streams = process.stdio
+        if streams[0] is None or streams[0] in _QUIET_STREAMS or (streams[1] is None and streams[2] is None):
+            return
+        interpreter = classify(view.image(process.key), process.argv)
+        sockets = all(stream is not None and stream.startswith("socket:") for stream in streams[:2])
+        if interpreter.kind is InterpreterKind.NONE and not sockets:
+            return
+        if len(self._subjects) >= SUBJECT_LIMIT:
+            self.untaken += 1
+            return
+        patient = interpreter.input is not InterpreterInput.COMMANDS and not sockets
+        subject = _Subject(process.key, now, interpreter, _ARGUMENT_SCHEDULE_MS if patient else _SCHEDULE_MS)
+        self._subjects[process.key] = subject
+        self._plan(subject, now + subject.schedule[0])
+
+    def forget(self, key: ProcessKey) -> None:
+        """Drop a process that ended or changed."""
+        self._subjects.pop(key, None)
+
+    def connected(self, key: ProcessKey, now: int) -> None:
+        """Look again at every process whose ways lead through one that has a new connection."""
+        line = {process.key for process in self._table.lineage(key)}
+        for subject in self._subjects.values():
+            if key in subject.touched or subject.key in line or key == subject.key or now - subject.since < _LATER_MS:
+                self._plan(subject, now)
+
+    def _plan(self, subject: _Subject, due: int) -> None:
+        if not subject.done and (not subject.due or due != subject.due):
+            subject.due = due
+            heapq.heappush(self._due, (due, subject.key))
+
+    def next_due(self) -> int | None:
+        """Return when something is due, in milliseconds of the engine's clock, or None."""
+        while self._due:
+            due, key = self._due[0]
+            subject = self._subjects.get(key)
+            if subject is not None and subject.due == due and not subject.done:
+                return due
+            heapq.heappop(self._due)
+        return None
+
+    def judge(self, view: ObjectView, now: int) -> Iterator[Verdict]:
+        """Yield a verdict for each due process that is found controlled; each process once an image."""
+        while (due := self.next_due()) is not None and due <= now:
+            _, key = heapq.heappop(self._due)
+            subject = self._subjects[key]
+            subject.due = 0
+            verdict = self._look(subject, view, now)
+            if verdict is not None:
+                subject.done = True
+                yield verdict
+            else:
+                self._plan(subject, self._next(subject, now))
+
+    def _next(self, subject: _Subject, now: int) -> int:
+        if subject.first_path is not None and now - subject.first_path < CONFIRM_MS:
+            return subject.first_path + CONFIRM_MS
+        while subject.step + 1 < len(subject.schedule):
+            subject.step += 1
+            if subject.since + subject.schedule[subject.step] > now:
+                return subject.since + subject.schedule[subject.step]
+        return now + (_LATER_MS if now - subject.since < _LATER_UNTIL_MS else _MUCH_LATER_MS)
+
+    def _look(self, subject: _Subject, view: ObjectView, now: int) -> Verdict | None:
+        process = self._table.get(subject.key)
+        if process is None:
+            return None
+        found = dataflow.trace(view, subject.key, self._policy)
+        subject.touched = found.touched
+        self.truncated += found.truncated
+        if found.flow is None:
+            subject.first_path = None
+            return None
+        if subject.first_path is None:
+            subject.first_path = now
+        return self._weigh(subject, process, found.flow, view, now)
+
+    def _weigh(
+        self, subject: _Subject, process: Process, flow: dataflow.Flow, view: ObjectView, now: int
+    ) -> Verdict | None:
+        active = self._is_active(flow, view, now - subject.since)
+        if flow.direct:
+            if subject.interpreter.kind is not InterpreterKind.SHELL and not self._commands(subject):
+                return None
+            level = Confidence.MEDIUM if _is_uncertain(flow) else Confidence.HIGH
+            return Verdict(process, subject.interpreter, flow, active, level)
+        assert subject.first_path is not None
+        if now - subject.first_path < CONFIRM_MS:
+            return None
+        dedicated = all(self._is_dedicated(relay, flow, view) for relay in flow.relays)
+        if active is False and not dedicated:
+            return None
+        if subject.interpreter.input is InterpreterInput.ARGUMENT:
+            subject.read_input = subject.read_input or view.awaits_input(subject.key) is True
+            if not subject.read_input or active is False:
+                return None
+        sure = dedicated and active is not False and not _is_uncertain(flow)
+        return Verdict(process, subject.interpreter, flow, active, Confidence.HIGH if sure else Confidence.MEDIUM)
+
+    def _commands(self, subject: _Subject) -> bool:
+        """Return whether something that is not a shell takes commands: it asks for them, or it runs programs."""
+        if subject.interpreter.input is InterpreterInput.COMMANDS:
+            return True
+        return any(True for _ in self._table.children(subject.key))
+
+    def _is_active(self, flow: dataflow.Flow, view: ObjectView, age: int) -> bool | None:
+        answers = [view.activity(inode) for inode in flow.sockets]
+        known = [answer for answer in answers if answer is not None]
+        if not known:
+            return None
+        return any(min(answer) <= age + ACTIVITY_SLACK_MS for answer in known)
+
+    def _is_dedicated(self, relay: ProcessKey, flow: dataflow.Flow, view: ObjectView) -> bool:
+        """Return whether a relay holds no other internet socket than those of the path."""
+        for end in view.ends(relay) or ():
+            if end.object.kind is not ObjectKind.SOCKET or end.object.number in flow.sockets:
+                continue
+            other = view.socket(Inode(end.object.number), relay)
+            if other is not None and other.family is Family.INET:
+                return False
+        return True
+
+
+def _is_uncertain(flow: dataflow.Flow) -> bool:
+    return any(path.socket.remote is None for path in (flow.source, flow.sink))

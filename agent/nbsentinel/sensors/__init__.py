@@ -1,0 +1,1 @@
+"""Sensors: each turns one source into observations."""

@@ -1,0 +1,285 @@
+"""The procfs sensor: incremental looks at /proc that emit what is new.
+
+A look costs what has changed. Between looks the load average's last pid tells whether any process or thread was created
+at all; executable and standard streams of older processes are compared in a slower sweep; socket tables are compared by
+inode and owners are searched only for new ones. What lives shorter than a look is missed: that is the guard's work.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from nbsentinel.context.objects import Family, Socket
+from nbsentinel.events import (
+    Connect,
+    Connection,
+    Coverage,
+    Exec,
+    Exit,
+    Inode,
+    Millis,
+    Process,
+    ProcessKey,
+    SensorState,
+    StdioChange,
+)
+from nbsentinel.sensors.base import Emit
+from nbsentinel.sensors.procfs import reader, sockets
+from nbsentinel.sensors.procfs.images import ImageCache
+from nbsentinel.sensors.procfs.view import ProcView
+from nbsentinel.sensors.procfs.wake import ExecWake, watched_programs
+
+NAME = "procfs"
+PERIOD_MS = 200
+SWEEP_MS = 2000
+"""Longest time until a changed image or standard stream of an older process is seen without a wake-up."""
+SOCKETS_MS = 1000
+YOUNG_MS = 3000
+"""A process is compared at every look for this long after it was first seen."""
+WAKE_SWEEP_MS = 100
+"""A wake-up compares all processes, at most once in this time."""
+SELF_TEST_S = 3.0
+
+
+def now_ms() -> Millis:
+    """Return the time in milliseconds since the epoch."""
+    return Millis(time.time_ns() // 1_000_000)
+
+
+class _Known(msgspec.Struct):
+    process: Process
+    first: float
+    """When it was first seen, by the monotonic clock in seconds."""
+    exe: str | None
+    stdio: tuple[str | None, str | None, str | None]
+
+
+class ProcfsSensor:
+    """Watches /proc from a thread of its own.
+
+    Args:
+        emit: Takes each observation; returns False when it had to be dropped.
+        period_ms: Time between two looks.
+        wake_on: Programs whose execution triggers a look at once; None for the usual shells and download tools.
+    """
+
+    name = NAME
+
+    def __init__(self, emit: Emit, *, period_ms: int = PERIOD_MS, wake_on: Iterable[str] | None = None) -> None:
+        self._emit = emit
+        self._period = period_ms / 1000
+        self._known: dict[int, _Known] = {}
+        self._young: set[int] = set()
+        self._inodes: dict[Inode, ProcessKey | None] = {}
+        self._listened: set[tuple[str, int]] = set()
+        self._last_pid = b""
+        self._next_sweep = self._next_sockets = self._next_wake_sweep = 0.0
+        self._end = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._notice: Callable[[], None] = lambda: None
+        self._images = ImageCache()
+        self._exec_wake = ExecWake(self._woken, watched_programs() if wake_on is None else wake_on)
+        self._failure = ""
+        self._woken_at = 0.0
+        self.looks = 0
+
+    # The thread
+
+    def start(self) -> None:
+        """Look once, so that everything that runs now is known, then go on in a thread."""
+        self._exec_wake.start()
+        self.look()
+        self._thread = threading.Thread(target=self._run, name="procfs", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread; at most two seconds."""
+        self._end.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(2)
+        self._exec_wake.stop()
+
+    def wake(self) -> None:
+        """Look at once: another sensor saw something."""
+        self._wake.set()
+
+    def _woken(self) -> None:
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            woken = self._wake.wait(self._period)
+            self._wake.clear()
+            if self._end.is_set():
+                return
+            try:
+                self.look(woken=woken)
+                self._failure = ""
+            except Exception as error:  # noqa: BLE001 - one look may fail, the sensor goes on and says so
+                self._failure = f"{type(error).__name__}: {error}"
+
+    # One look
+
+    def look(self, *, woken: bool = False) -> None:
+        """Compare /proc with what is known and emit the differences."""
+        now = time.monotonic()
+        self.looks += 1
+        token = reader.last_pid()
+        sweep = now >= self._next_sweep or (woken and now >= self._next_wake_sweep)
+        if token != self._last_pid or woken or sweep or self._young:
+            self._last_pid = token
+            self._look_at_processes(now, sweep=sweep)
+        if sweep:
+            self._next_sweep = now + SWEEP_MS / 1000
+            self._next_wake_sweep = now + WAKE_SWEEP_MS / 1000
+        if self._young or woken or now >= self._next_sockets:
+            self._next_sockets = now + SOCKETS_MS / 1000
+            self._look_at_sockets()
+
+    def _look_at_processes(self, now: float, *, sweep: bool) -> None:
+        current = reader.pids()
+        for pid in [pid for pid in self._known if pid not in current]:
+            self._gone(pid)
+        fresh = sorted(current - self._known.keys())
+        for pid in fresh:
+            self._new(pid, now)
+        older = self._known.keys() if sweep else self._young
+        for pid in [pid for pid in older if pid not in fresh]:
+            self._compare(pid, now)
+        self._young = {pid for pid in self._young if pid in self._known and now - self._known[pid].first < YOUNG_MS / 1000}
+
+    def _gone(self, pid: int) -> None:
+        known = self._known.pop(pid)
+        self._young.discard(pid)
+        self._emit(Exit(at=now_ms(), key=known.process.key, source=NAME))
+
+    def _new(self, pid: int, now: float) -> None:
+        process = reader.process(pid, {p: known.process.key for p, known in self._known.items()})
+        if process is None:
+            return
+        self._known[pid] = _Known(process, now, reader.link(f"/proc/{pid}/exe"), process.stdio)
+        self._young.add(pid)
+        self._emit(Exec(at=now_ms(), process=process, source=NAME))
+
+    def _compare(self, pid: int, now: float) -> None:
+        known = self._known.get(pid)
+        if known is None:
+            return
+        exe, stdio = reader.link(f"/proc/{pid}/exe"), reader.stdio(pid)
+        young = now - known.first < YOUNG_MS / 1000
+        if exe == known.exe and stdio == known.stdio and not (young and self._new_arguments(pid, known)):
+            return
+        place = reader.stat(pid)
+        if place is None:
+            return
+        if place.key != known.process.key:
+            self._gone(pid)
+            self._new(pid, now)
+        elif exe is None and stdio == (None, None, None):
+            return  # a zombie, or no longer readable: the last known state is worth more
+        elif exe == known.exe and not self._new_arguments(pid, known):
+            known.stdio = stdio
+            known.process = msgspec.structs.replace(known.process, stdio=stdio)
+            self._emit(StdioChange(at=now_ms(), key=place.key, stdio=stdio, source=NAME))
+        else:
+            first = known.first
+            self._new(pid, now)
+            if pid in self._known and now - first >= YOUNG_MS / 1000:
+                self._young.add(pid)
+
+    def _new_arguments(self, pid: int, known: _Known) -> bool:
+        block = reader.read_bytes(f"/proc/{pid}/cmdline", 4_194_304)
+        return bool(block) and reader.arguments(block).argv != known.process.argv
+
+    # Sockets
+
+    def _look_at_sockets(self) -> None:
+        table = sockets.inet_sockets()
+        self._listened |= {(s.protocol, s.local.port) for s in table.values() if s.listening and s.local}
+        fresh = {inode: item for inode, item in table.items() if item.remote and inode not in self._inodes}
+        for inode in [inode for inode in self._inodes if inode not in table]:
+            del self._inodes[inode]
+        if not fresh:
+            return
+        owners = self._owners(set(fresh))
+        for inode, item in fresh.items():
+            self._inodes[inode] = owners.get(inode)
+            if inode in owners:
+                self._emit(Connect(at=now_ms(), key=owners[inode], connection=self.connection(item), source=NAME))
+
+    def _owners(self, wanted: set[Inode]) -> dict[Inode, ProcessKey]:
+        """Return which process holds each wanted socket; young processes are asked first."""
+        found: dict[Inode, ProcessKey] = {}
+        view = self.view()
+        order = [*self._young, *(pid for pid in reversed(self._known) if pid not in self._young)]
+        for pid in order:
+            known = self._known.get(pid)
+            if known is None:
+                continue
+            for end in view.ends(known.process.key) or ():
+                if end.object.number in wanted and end.object.kind.value == "socket":
+                    found.setdefault(Inode(end.object.number), known.process.key)
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def connection(self, item: Socket) -> Connection:
+        """Return a socket with a peer as a connection; its direction from the ports listened on so far."""
+        assert item.local is not None
+        assert item.remote is not None
+        accepted = (item.protocol, item.local.port) in self._listened
+        return Connection(
+            protocol=item.protocol,
+            local=item.local,
+            remote=item.remote,
+            inode=item.inode,
+            initiated=not accepted if item.protocol == "tcp" else None,
+        )
+
+    # For detection
+
+    def view(self) -> ProcView:
+        """Return a look at the moment for dataflow."""
+        processes = {known.process.key: known.process for known in list(self._known.values())}
+        return ProcView(processes.get, self._images, lambda: processes)
+
+    def describe(self, item: Socket) -> Connection | None:
+        """Return a remote socket of a path as a connection, or None where it has no peer."""
+        return self.connection(item) if item.family is Family.INET and item.local and item.remote else None
+
+    def coverage(self) -> Coverage:
+        """Return how far this sensor can be relied on."""
+        if self._failure:
+            return Coverage(sensor=NAME, state=SensorState.DEGRADED, why=f"the last look failed: {self._failure}")
+        if self._thread is None or not self._thread.is_alive():
+            return Coverage(sensor=NAME, state=SensorState.UNAVAILABLE, why="its thread does not run")
+        lacking = []
+        if not self._exec_wake.watches:
+            lacking.append("no inotify: a look every %d ms only" % (self._period * 1000))
+        if sockets.unix_peers() is None:
+            lacking.append("unix_diag is refused: relays through unix sockets are not seen")
+        if lacking:
+            return Coverage(sensor=NAME, state=SensorState.DEGRADED, why="; ".join(lacking))
+        return Coverage(sensor=NAME, state=SensorState.ACTIVE)
+
+    def self_test(self) -> Coverage:
+        """Start a harmless child that lives until it is seen, and return whether it was."""
+        child = subprocess.Popen(["/bin/sleep", "5"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + SELF_TEST_S
+            while time.monotonic() < deadline:
+                known = self._known.get(child.pid)
+                if known is not None and known.exe and "sleep" in " ".join(known.process.argv):
+                    return self.coverage()
+                time.sleep(0.02)
+        finally:
+            child.kill()
+            child.wait()
+        return Coverage(sensor=NAME, state=SensorState.UNAVAILABLE, why="self-test: a new process was not seen")

@@ -1,0 +1,183 @@
+"""The kernel's socket tables: /proc/net for internet sockets, sock_diag over netlink for unix peers and activity."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache
+
+from nbsentinel.context.objects import Activity, Family, Socket
+from nbsentinel.events import Endpoint, Inode
+from nbsentinel.sensors.procfs.reader import read_bytes
+
+TABLE_LIMIT = 16 * 1024 * 1024
+TCP_LISTEN = 0x0A
+TCP_CLOSED = (0x06, 0x07)
+"""TIME_WAIT and CLOSE: no process holds bytes that could still move (include/net/tcp_states.h)."""
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+NLM_F_REQUEST_DUMP = 0x301
+UDIAG_SHOW_PEER = 0x04
+UNIX_DIAG_PEER = 2
+INET_DIAG_INFO = 2
+_TCP_INFO_LAST_SENT = 44
+"""Offset of tcpi_last_data_sent in struct tcp_info (include/uapi/linux/tcp.h); tcpi_last_data_recv is 8 bytes on."""
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
+
+
+@lru_cache(maxsize=4096)
+def _address(text: bytes) -> str:
+    raw = bytes.fromhex(text.decode())
+    words = struct.unpack(f"={len(raw) // 4}I", raw)
+    packed = struct.pack(f">{len(words)}I", *words)
+    address = ipaddress.ip_address(packed)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _endpoint(text: bytes) -> Endpoint:
+    ip, _, port = text.partition(b":")
+    return Endpoint(_address(ip), int(port, 16))
+
+
+def parse_table(data: bytes, protocol: str, only: frozenset[int] | None = None) -> Iterator[Socket]:
+    """Yield the sockets of one /proc/net/{tcp,tcp6,udp,udp6} table that still belong to a process.
+
+    Args:
+        data: The table.
+        protocol: `tcp` or `udp`.
+        only: Uids to keep; None keeps all.
+    """
+    for line in data.split(b"\n")[1:]:
+        fields = line.split()
+        if len(fields) < 10 or fields[9] == b"0":
+            continue
+        if only is not None and int(fields[7]) not in only:
+            continue
+        state = int(fields[3], 16)
+        if protocol == "tcp" and state in TCP_CLOSED:
+            continue
+        remote = _endpoint(fields[2])
+        connected = remote.port != 0 or remote.ip not in _ANY
+        yield Socket(
+            inode=Inode(int(fields[9])),
+            family=Family.INET,
+            protocol=protocol,
+            local=_endpoint(fields[1]),
+            remote=remote if connected else None,
+            listening=protocol == "tcp" and state == TCP_LISTEN,
+        )
+
+
+def inet_sockets(pid: int | str = "self", only: frozenset[int] | None = None) -> dict[Inode, Socket]:
+    """Return all internet sockets of the network namespace that a process is in, by inode.
+
+    The two ends of a connection on this machine name each other in `peer`.
+    """
+    found: dict[Inode, Socket] = {}
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        data = read_bytes(f"/proc/{pid}/net/{name}", TABLE_LIMIT)
+        if data:
+            found.update((item.inode, item) for item in parse_table(data, name[:3], only))
+    ends = {(s.protocol, s.local, s.remote): s.inode for s in found.values() if s.remote}
+    for item in list(found.values()):
+        other = ends.get((item.protocol, item.remote, item.local)) if item.remote else None
+        if other is not None and other != item.inode:
+            found[item.inode] = _with_peer(item, other)
+    return found
+
+
+def _with_peer(item: Socket, peer: Inode) -> Socket:
+    return Socket(
+        inode=item.inode,
+        family=item.family,
+        protocol=item.protocol,
+        local=item.local,
+        remote=item.remote,
+        listening=item.listening,
+        peer=peer,
+    )
+
+
+def _dump(request: bytes) -> Iterator[bytes]:
+    """Send one sock_diag dump request and yield the payload of each answer."""
+    with closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)) as netlink:
+        netlink.settimeout(1)
+        header = struct.pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0)
+        netlink.send(header + request)
+        while True:
+            data = netlink.recv(1 << 18)
+            offset = 0
+            while offset + 16 <= len(data):
+                length, kind = struct.unpack_from("=IH", data, offset)
+                if kind != SOCK_DIAG_BY_FAMILY:
+                    return
+                yield data[offset + 16 : offset + length]
+                offset += (length + 3) & ~3
+
+
+def _attributes(payload: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    while offset + 4 <= len(payload):
+        length, kind = struct.unpack_from("=HH", payload, offset)
+        if length < 4:
+            return
+        yield kind, payload[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def unix_peers() -> dict[Inode, Inode] | None:
+    """Return the inode of the other end of each connected unix socket; None where the kernel refuses to say."""
+    request = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, UDIAG_SHOW_PEER, 0, 0)
+    peers: dict[Inode, Inode] = {}
+    try:
+        for payload in _dump(request):
+            inode = struct.unpack_from("=I", payload, 4)[0]
+            for kind, value in _attributes(payload, 16):
+                if kind == UNIX_DIAG_PEER and len(value) == 4:
+                    peers[Inode(inode)] = Inode(struct.unpack("=I", value)[0])
+    except OSError:
+        return None
+    return peers
+
+
+def unix_sockets() -> dict[Inode, Inode | None]:
+    """Return every unix socket of our network namespace with its peer, as far as the kernel tells."""
+    table = reader_lines("/proc/self/net/unix")
+    found: dict[Inode, Inode | None] = {Inode(int(fields[6])): None for fields in table if len(fields) > 6}
+    found.update(unix_peers() or {})
+    return found
+
+
+def reader_lines(path: str) -> Iterator[list[bytes]]:
+    """Yield the fields of each line of a table under /proc after its heading."""
+    for line in (read_bytes(path, TABLE_LIMIT) or b"").split(b"\n")[1:]:
+        yield line.split()
+
+
+def tcp_activity() -> dict[Inode, Activity]:
+    """Return for each TCP connection how long ago it last received and sent data; empty where that is refused."""
+    found: dict[Inode, Activity] = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, 0xFFFFFFFF) + bytes(48)
+        try:
+            for payload in _dump(request):
+                inode = struct.unpack_from("=I", payload, 68)[0]
+                for kind, value in _attributes(payload, 72):
+                    if kind == INET_DIAG_INFO and len(value) >= _TCP_INFO_LAST_SENT + 12:
+                        sent, _, received = struct.unpack_from("=III", value, _TCP_INFO_LAST_SENT)
+                        found[Inode(inode)] = Activity(received, sent)
+        except OSError:
+            continue
+    return found
+
+
+def own_namespace() -> str | None:
+    """Return the name of our network namespace, to tell processes that live in another one."""
+    try:
+        return os.readlink("/proc/self/ns/net")
+    except OSError:
+        return None
