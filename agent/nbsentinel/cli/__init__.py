@@ -1,0 +1,88 @@
+"""The command line: one file per command, loaded only when it is used.
+
+Exit codes: 0 done, 1 the answer is no (something does not verify, a demo step did not happen), 2 wrong usage or
+configuration, 3 no agent answers, 4 something outside refused (disk, collector, permissions), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from nbsentinel import __version__
+from nbsentinel.errors import AgentUnreachableError, ConfigError, NbsentinelError, RuleError, VerificationError
+
+COMMANDS = {
+    "agent": "Run the agent in the foreground.",
+    "status": "Show whether the agent runs and what it can see.",
+    "findings": "Show what was found on this machine.",
+    "verify": "Check an export of signed events offline.",
+    "rules": "Compile, check, list and replay detection rules.",
+    "config": "Check, show and explain the configuration.",
+    "collector": "Run the collector that receives and verifies events.",
+    "demo": "See a reverse shell in a notebook cell detected, signed, delivered and verified.",
+}
+EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 4, 130
+
+
+class _Commands(click.Group):
+    """Finds a command's file when it is called, so that each command imports only what it needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found = import_module(f"nbsentinel.cli.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nbsentinel")
+def cli() -> None:
+    """Runtime sentinel for SageMaker Studio and JupyterLab.
+
+    Sees reverse shells and credential harvesting without a privilege, says which notebook did it, and proves what it saw.
+    """
+
+
+def exit_code(error: NbsentinelError) -> int:
+    """Return the exit code that belongs to an error."""
+    if isinstance(error, (ConfigError, RuleError)):
+        return EXIT_USAGE
+    if isinstance(error, AgentUnreachableError):
+        return EXIT_UNREACHABLE
+    if isinstance(error, VerificationError):
+        return 1
+    return EXIT_REFUSED
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors become one line and a next step on standard error."""
+    try:
+        result = cli.main(args=arguments, prog_name="nbsentinel", standalone_mode=False)
+    except NbsentinelError as error:
+        print(f"nbsentinel: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return exit_code(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return EXIT_USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away: nobody wants the rest
+        return 0
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,107 @@
+"""`nbsentinel findings`: what was found on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbsentinel.cli.options import json_option, run_dir_option
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_STYLES = {1: "dim", 2: "cyan", 3: "yellow", 4: "bold red", 5: "bold white on red"}
+
+
+@click.command("findings")
+@run_dir_option
+@json_option
+@click.option("--follow", is_flag=True, help="Keep showing new findings until interrupted.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(0, 1000), help="Newest findings to begin with.")
+def command(run_dir: Path, as_json: bool, follow: bool, limit: int) -> None:
+    """Show what was found on this machine, newest last."""
+    from nbsentinel.local.client import ask
+
+    answers = ask(run_dir, {"request": "findings", "limit": limit, "follow": follow})
+    events = (answer["finding"]["event"] for answer in answers if "finding" in answer)
+    if as_json:
+        for event in events:
+            print(json.dumps(event, sort_keys=True), flush=True)
+        return
+    _show(events)
+
+
+def _show(events: Iterator[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    shown = 0
+    for event in events:
+        console.print(render(event))
+        shown += 1
+    if not shown:
+        console.print("Nothing was found.")
+
+
+def process_tree(evidence: dict[str, Any]) -> RenderableType:
+    """Return the lineage of the evidence's process as a tree, the oldest ancestor on top."""
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    line = []
+    process: dict[str, Any] | None = evidence["process"]
+    while process:
+        line.append(process)
+        process = process.get("parent_process")
+    line.reverse()
+    top = tree = Tree(_label(line[0], escape), guide_style="dim")
+    for depth, item in enumerate(line[1:], 2):
+        label = _label(item, escape)
+        tree = tree.add(f"[bold red]{label}[/]" if depth == len(line) else label)
+    return top
+
+
+def _label(process: dict[str, Any], escape: Any) -> str:  # noqa: ANN401 - rich's function
+    command = str(process.get("cmd_line") or process.get("name") or "?")
+    return f"[dim]{process.get('pid')}[/] {escape(command if len(command) <= 150 else command[:149] + '…')}"
+
+
+def enrichment(event: dict[str, Any], name: str) -> str:
+    """Return the value of a named enrichment, or an empty string."""
+    for item in event.get("enrichments", ()):
+        if item.get("name") == name:
+            return str(item.get("value", ""))
+    return ""
+
+
+def render(event: dict[str, Any]) -> RenderableType:
+    """Return one finding for a terminal: what, why, where, how it is known, what to do."""
+    from datetime import datetime, timezone
+
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.panel import Panel
+    from rich.table import Table
+
+    info, evidence = event["finding_info"], event["evidences"][0]
+    style = _STYLES.get(event["severity_id"], "")
+    at = datetime.fromtimestamp(event["time"] / 1000, tz=timezone.utc).astimezone().strftime("%H:%M:%S")
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("what", escape(info["title"]))
+    facts.add_row("why it matters", escape(info.get("desc", "")))
+    facts.add_row("how sure", event.get("confidence", ""))
+    for label, name in (("bytes flow", "RelayPath"), ("belongs to", "origin"), ("notebook", "notebook"), ("cell", "cell")):
+        if value := enrichment(event, name):
+            facts.add_row(label, escape(value))
+    techniques = [(a.get("sub_technique") or a["technique"]) for a in info.get("attacks", ())]
+    facts.add_row("ATT&CK", ", ".join(f"{t['uid']} {t.get('name', '')}" for t in techniques))
+    if advice := event.get("remediation", {}).get("desc"):
+        facts.add_row("what to do", escape(advice))
+    title = f"[{style}]{event['severity'].upper()}[/] {at}"
+    return Panel(Group(facts, "", process_tree(evidence)), title=title, title_align="left", border_style=style)

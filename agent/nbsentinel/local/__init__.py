@@ -1,0 +1,1 @@
+"""The agent's own socket: status and findings for people and for the Jupyter extension on this machine."""

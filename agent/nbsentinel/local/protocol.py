@@ -1,0 +1,38 @@
+"""What is said on the socket: one JSON object a line, a request from the client, answers from the agent.
+
+Requests: `{"request": "status"}` and `{"request": "findings", "after": id, "limit": n, "follow": bool}`. An answer line
+is `{"status": {...}}`, `{"finding": {"id": n, "event": {...}}}`, `{"end": true}` or `{"error": "..."}`.
+Nobody can change anything through this socket: it only tells.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+SOCKET_NAME = "agent.sock"
+REQUEST_LIMIT = 4096
+"""Longest request line, in bytes."""
+DEFAULT_FINDINGS = 50
+MAX_FINDINGS = 1000
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a unix socket, as the kernel recorded it at connect."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return the credentials of the process that opened the other end."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return Peer(*struct.unpack("3i", data))
+
+
+def socket_path(run_dir: Path) -> Path:
+    """Return where the agent's socket is in its run folder."""
+    return run_dir / SOCKET_NAME

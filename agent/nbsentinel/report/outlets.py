@@ -1,0 +1,75 @@
+"""All configured sinks together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nbsentinel.config import Config
+from nbsentinel.events import Coverage
+from nbsentinel.report.sinks.base import Sink
+from nbsentinel.report.sinks.collector import CollectorSink
+from nbsentinel.report.sinks.file import FileSink
+from nbsentinel.report.sinks.transport import Transport
+from nbsentinel.report.spool import Spool
+
+
+class Outlets:
+    """Starts, notifies and stops the sinks that a configuration asks for.
+
+    Args:
+        config: The configuration.
+        spool: Where sinks read.
+        chain_uid: The chain of this session.
+        log: Takes a line for the operator.
+    """
+
+    def __init__(self, config: Config, spool: Spool, chain_uid: str, log: Callable[[str], None]) -> None:
+        self._spool = spool
+        self._sinks: list[Sink] = []
+        if config.report.file.path:
+            self._sinks.append(FileSink(spool, Path(config.report.file.path)))
+        wanted = config.report.collector
+        if wanted.url:
+            transport = Transport(
+                wanted.url,
+                ca_bundle=wanted.ca_bundle or None,
+                connect_timeout=wanted.connect_timeout_seconds,
+                read_timeout=wanted.read_timeout_seconds,
+            )
+            token_file = Path(wanted.token_file) if wanted.token_file else None
+            sink = CollectorSink(
+                spool, transport, token_file=token_file, batch=wanted.batch_events, current_chain=chain_uid, log=log
+            )
+            self._sinks.append(sink)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sinks, as the spool's cursors have them."""
+        return [sink.name for sink in self._sinks]
+
+    def start(self) -> None:
+        """Start all."""
+        for sink in self._sinks:
+            sink.start()
+
+    def notify(self) -> None:
+        """Tell all that new events are recorded."""
+        for sink in self._sinks:
+            sink.notify()
+
+    def stop(self, timeout: float) -> None:
+        """Let all deliver what they can within `timeout` seconds each, then stop them."""
+        for sink in self._sinks:
+            sink.stop(timeout)
+
+    def coverage(self) -> list[Coverage]:
+        """Return whether delivery works, for each sink."""
+        return [sink.coverage() for sink in self._sinks]
+
+    def status(self) -> list[dict[str, object]]:
+        """Return what `nbsentinel status` shows of the sinks."""
+        return [
+            {"sink": sink.name, "waiting": self._spool.waiting(sink.name), "why": sink.coverage().why}
+            for sink in self._sinks
+        ]

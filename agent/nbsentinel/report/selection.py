@@ -1,0 +1,64 @@
+"""What is recorded at each report level: findings alone, findings with their context, or everything."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from nbsentinel.events import Connect, Exec, Exit, Finding, Observation, ProcessKey, StdioChange
+
+RECENT_LIMIT = 5_000
+"""Executions and connections remembered in case a finding needs them as context."""
+CONTEXT_LIMIT = 2_000
+"""Processes of findings whose further events are recorded too."""
+LINEAGE_DEPTH = 8
+Recordable = Exec | Exit | Connect
+
+
+class Selection:
+    """Chooses which observations are recorded beside findings.
+
+    Args:
+        level: `findings`, `context` or `all`.
+    """
+
+    def __init__(self, level: str) -> None:
+        self._level = level
+        self._recent: deque[Exec | Connect] = deque(maxlen=RECENT_LIMIT)
+        self._watched: OrderedDict[ProcessKey, None] = OrderedDict()
+
+    def choose(self, observations: list[Observation], findings: list[Finding]) -> list[Recordable]:
+        """Return the observations to record now, oldest first; each is returned once."""
+        if self._level == "findings":
+            return []
+        candidates = [o for o in observations if not isinstance(o, StdioChange)]
+        if self._level == "all":
+            return candidates
+        for finding in findings:
+            for process in (finding.process, *finding.relays, *finding.lineage[:LINEAGE_DEPTH]):
+                self._watched[process.key] = None
+                self._watched.move_to_end(process.key)
+        while len(self._watched) > CONTEXT_LIMIT:
+            self._watched.popitem(last=False)
+        chosen: list[Recordable] = []
+        if findings:
+            chosen = [o for o in self._recent if self._belongs(o)]
+            rest = [o for o in self._recent if not self._belongs(o)]
+            self._recent.clear()
+            self._recent.extend(rest)
+        for observation in candidates:
+            if self._belongs(observation):
+                chosen.append(observation)
+            elif not isinstance(observation, Exit):
+                self._recent.append(observation)
+        return chosen
+
+    def _belongs(self, observation: Recordable) -> bool:
+        if isinstance(observation, Exec):
+            process = observation.process
+            if process.key in self._watched:
+                return True
+            if process.parent in self._watched and process.kernel is None:
+                self._watched[process.key] = None
+                return True
+            return False
+        return observation.key in self._watched

@@ -1,0 +1,128 @@
+"""The file sink: recorded events as OCSF JSON lines in a local file, each exactly once, also after kill -9.
+
+A line is appended with one write. At start the end of the file says how far the last session came: a torn last line is
+cut off, and delivery goes on behind the last whole one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from nbsentinel.attest import canonical
+from nbsentinel.events import Coverage, SensorState
+from nbsentinel.report.spool import Row, Spool
+
+BATCH = 500
+TAIL_BYTES = 1 << 20
+"""Longer than any line: the last whole line is within this distance of the end."""
+
+
+class FileSink:
+    """Appends to one file; delivery happens in the thread that calls `notify`.
+
+    Args:
+        spool: Where events come from.
+        path: The file; its folder is made if missing. Rotation by renaming is noticed.
+    """
+
+    name = "file"
+
+    def __init__(self, spool: Spool, path: Path) -> None:
+        self._spool, self._path = spool, path
+        self._lock = threading.Lock()
+        self._fd = -1
+        self._written = 0
+        self._error = ""
+        self.truncations = 0
+        """Times that the file was found shorter than what was written, or replaced by another."""
+
+    def start(self) -> None:
+        """Open the file, mend its end, and deliver what waits."""
+        with self._lock:
+            if self._open():
+                self._resume()
+        self.notify()
+
+    def _open(self) -> bool:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._written = os.fstat(self._fd).st_size
+        except OSError as error:
+            self._error = f"{self._path}: {error.strerror}"
+            return False
+        self._error = ""
+        return True
+
+    def _resume(self) -> None:
+        """Put the cursor behind the last whole line of the file, where that line is still in the spool."""
+        size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, TAIL_BYTES, max(0, size - TAIL_BYTES))
+        whole, newline, torn = tail.rpartition(b"\n")
+        if torn:
+            os.ftruncate(self._fd, size - len(torn))
+            self._written = size - len(torn)
+        row = self._row_of(whole.rpartition(b"\n")[2]) if newline else None
+        if row is not None and row.id > self._spool.cursor(self.name):
+            self._spool.advance(self.name, row.id)
+
+    def _row_of(self, line: bytes) -> Row | None:
+        try:
+            event = canonical.decode(line)
+            attestation = event["attestation_list"][0]  # type: ignore[index]
+            return self._spool.find(attestation["chain_uid"], event["metadata"]["sequence"])  # type: ignore[index]
+        except (canonical.CanonicalError, KeyError, IndexError, TypeError):
+            return None
+
+    def notify(self) -> None:
+        """Append everything that is recorded and not yet in the file."""
+        with self._lock:
+            if self._fd < 0 and not self._open():
+                return
+            try:
+                self._follow_path()
+                while rows := self._spool.after(self._spool.cursor(self.name), BATCH):
+                    self._append(b"".join(row.line + b"\n" for row in rows))
+                    self._spool.advance(self.name, rows[-1].id)
+                self._error = ""
+            except OSError as error:
+                self._error = f"{self._path}: {error.strerror}"
+
+    def _append(self, data: bytes) -> None:
+        while data:
+            count = os.write(self._fd, data)
+            self._written += count
+            data = data[count:]
+
+    def _follow_path(self) -> None:
+        """Open the path again when it names another file, and notice a file that has shrunk."""
+        open_file = os.fstat(self._fd)
+        try:
+            named = self._path.stat()
+        except OSError:
+            named = None
+        moved = named is None or (named.st_dev, named.st_ino) != (open_file.st_dev, open_file.st_ino)
+        if open_file.st_size < self._written or (moved and open_file.st_nlink == 0):
+            self.truncations += 1
+        self._written = open_file.st_size
+        if moved:
+            os.close(self._fd)
+            self._fd = -1
+            if not self._open():
+                raise OSError(0, self._error)
+
+    def stop(self, timeout: float) -> None:  # noqa: ARG002 - delivery is immediate
+        """Deliver what waits and close the file."""
+        self.notify()
+        with self._lock:
+            if self._fd >= 0:
+                os.fsync(self._fd)
+                os.close(self._fd)
+                self._fd = -1
+
+    def coverage(self) -> Coverage:
+        """Return whether the file can be written."""
+        state = SensorState.DEGRADED if self._error else SensorState.ACTIVE
+        return Coverage(sensor="sink:file", state=state, why=self._error)
