@@ -1,0 +1,63 @@
+"""Run many cases at a time against one agent, and hand each test the outcome of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pytest
+
+from live.account import Account, missing
+
+WORKERS = 4
+"""Cases that run at once: most of a case's time is waiting."""
+
+
+class Named(Protocol):
+    """What every case has."""
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in its suite."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Programs without which it cannot run."""
+
+
+C = TypeVar("C", bound=Named)
+R = TypeVar("R")
+
+
+@contextmanager
+def workspace(account: Account) -> Iterator[Path]:
+    """Yield a throwaway folder that the account can reach; short, because names of unix sockets go into it."""
+    with tempfile.TemporaryDirectory(prefix="nbs-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        account.own(Path(name))
+        yield Path(name)
+
+
+def chosen(request: pytest.FixtureRequest, cases: Mapping[str, C]) -> list[C]:
+    """Return the cases whose tests were selected, in their order, without those that cannot run here."""
+    names = [item.callspec.params["case"].name for item in request.session.items if hasattr(item, "callspec")]
+    found = [cases[name] for name in dict.fromkeys(names) if name in cases]
+    return [case for case in found if lacking(case) is None]
+
+
+def lacking(case: Named) -> str | None:
+    """Return why a case cannot run on this machine, or None."""
+    reasons = [reason for need in case.needs if (reason := missing(need))]
+    return "; ".join(reasons) or None
+
+
+@contextmanager
+def running(cases: list[C], run: Callable[[C], R]) -> Iterator[dict[str, Future[R]]]:
+    """Run the cases in threads; yield the future outcome of each by name."""
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="case") as pool:
+        yield {case.name: pool.submit(run, case) for case in cases}
+        pool.shutdown(wait=True, cancel_futures=True)
