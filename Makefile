@@ -13,9 +13,7 @@ demo: setup-demo
 	@$(BIN)/nbsentinel demo
 
 test: setup system-packages
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
-	$(BIN)/python -m coverage report
+	@tools/run-tests "$(BIN)" $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -40,7 +40,7 @@ class Account(msgspec.Struct, frozen=True):
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """Return a small environment with HOME in a throwaway folder."""
-        names = {"HOME": str(home), "PATH": PATH, "LANG": "C.UTF-8", "TERM": "xterm", "PYTHON": self.python}
+        names = {"HOME": str(home), "PATH": PATH, "LANG": "C.UTF-8", "TERM": "xterm", "SHELL": "/bin/bash", "PYTHON": self.python}
         return {**names, "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
     @property

