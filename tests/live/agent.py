@@ -32,8 +32,8 @@ class Reported(msgspec.Struct, frozen=True):
     line_pids: frozenset[int]
     """The same with their parents."""
     techniques: frozenset[str]
-    seen: float
-    """When the test first read the line, in seconds since the epoch."""
+    at: float
+    """When the agent says that it was, in seconds since the epoch."""
 
 
 def _parents(process: dict[str, Any]) -> Iterator[int]:
@@ -44,7 +44,7 @@ def _parents(process: dict[str, Any]) -> Iterator[int]:
         found = found.get("parent_process")
 
 
-def read_finding(line: bytes, seen: float) -> Reported | None:
+def read_finding(line: bytes) -> Reported | None:
     """Return the finding in a line of the report, None where it holds something else."""
     event = json.loads(line)
     if event["class_uid"] != DETECTION_FINDING:
@@ -59,7 +59,7 @@ def read_finding(line: bytes, seen: float) -> Reported | None:
         pids=frozenset(process["pid"] for process in processes),
         line_pids=frozenset(pid for process in processes for pid in _parents(process)),
         techniques=frozenset(attack["uid"] for attack in attacks if "uid" in attack),
-        seen=seen,
+        at=event["time"] / 1000,
     )
 
 
@@ -127,7 +127,7 @@ class LiveAgent:
                     if not line.endswith(b"\n"):
                         break
                     self._offset += len(line)
-                    if (finding := read_finding(line, time.time())) is not None:
+                    if (finding := read_finding(line)) is not None:
                         self._found.append(finding)
         return list(self._found)
 

@@ -13,7 +13,7 @@ import pytest
 
 from live.account import Account, missing
 
-WORKERS = 4
+WORKERS = 6
 """Cases that run at once: most of a case's time is waiting."""
 
 
@@ -44,8 +44,9 @@ def workspace(account: Account) -> Iterator[Path]:
 
 def chosen(request: pytest.FixtureRequest, cases: Mapping[str, C]) -> list[C]:
     """Return the cases whose tests were selected, in their order, without those that cannot run here."""
-    names = [item.callspec.params["case"].name for item in request.session.items if hasattr(item, "callspec")]
-    found = [cases[name] for name in dict.fromkeys(names) if name in cases]
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    mine = [item.callspec.params["case"].name for item in items if item.module is request.module]
+    found = [cases[name] for name in dict.fromkeys(mine)]
     return [case for case in found if lacking(case) is None]
 
 
@@ -55,9 +56,7 @@ def lacking(case: Named) -> str | None:
     return "; ".join(reasons) or None
 
 
-@contextmanager
-def running(cases: list[C], run: Callable[[C], R]) -> Iterator[dict[str, Future[R]]]:
-    """Run the cases in threads; yield the future outcome of each by name."""
+def run_all(cases: list[C], run: Callable[[C], R]) -> dict[str, Future[R]]:
+    """Run the cases in threads and return what became of each by name: its outcome, or the error."""
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="case") as pool:
-        yield {case.name: pool.submit(run, case) for case in cases}
-        pool.shutdown(wait=True, cancel_futures=True)
+        return {case.name: pool.submit(run, case) for case in cases}

@@ -1,7 +1,7 @@
 """The shape of an attestation in an event: what the writer puts there and all that a verifier lets pass.
 
-It is OCSF's `record_integrity` profile (objects attestation, fingerprint, prev_event, digital_signature) with two members
-of our own: `signatures[].value`, because the schema has no place for the bytes of a signature, and
+It is OCSF's `record_integrity` profile (objects attestation, fingerprint, prev_event, digital_signature) with two
+members of our own: `signatures[].value`, because the schema has no place for the bytes of a signature, and
 `prev_event.signature_sha256`. Everything is inside the fingerprint except the attestation's `fingerprint` and
 `signatures`. These two are outside, so they are held to one spelling: no further members, constants as given here, and
 the time of signing repeats the signed `metadata.logged_time`.

@@ -2,8 +2,8 @@
 
 A stored line is exactly its canonical form, so one event has one spelling: no blanks, no other key order, no other
 escapes, no key twice. Allowed are objects with ASCII keys, arrays, strings, integers up to 2^53 - 1, booleans and null.
-Within these limits msgspec's sorted encoding is byte for byte JCS: for ASCII keys the order by UTF-8 bytes is the order by
-UTF-16 code units, and both escape only the quotation mark, the backslash and the controls below U+0020. Floats are
+Within these limits msgspec's sorted encoding is byte for byte JCS: for ASCII keys the order by UTF-8 bytes is the order
+by UTF-16 code units, and both escape only the quotation mark, the backslash and the controls below U+0020. Floats are
 refused because their shortest form is where JSON writers differ.
 """
 
@@ -30,7 +30,7 @@ class CanonicalError(VerificationError):
     """A value has no canonical form, or a line is not one."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A value inside an event is refused; the path to it is collected on the way up."""
 
     def __init__(self, why: str, place: object) -> None:
@@ -54,16 +54,16 @@ def _why(value: object) -> str | None:
 def _check_object(value: Mapping[str, object], depth: int) -> None:
     for key, child in value.items():
         if type(key) is not str:
-            raise _Refused("key is not a string", key)
+            raise _RefusedError("key is not a string", key)
         if not key.isascii():
-            raise _Refused("key is not ASCII", key)
+            raise _RefusedError("key is not ASCII", key)
         kind = type(child)
         if kind is str:
             continue
         if kind is dict or kind is list or kind is tuple:
             _descend(child, depth, key)
         elif why := _why(child):
-            raise _Refused(why, key)
+            raise _RefusedError(why, key)
 
 
 def _check_array(value: list[object] | tuple[object, ...], depth: int) -> None:
@@ -74,18 +74,18 @@ def _check_array(value: list[object] | tuple[object, ...], depth: int) -> None:
         if kind is dict or kind is list or kind is tuple:
             _descend(child, depth, place)
         elif why := _why(child):
-            raise _Refused(why, place)
+            raise _RefusedError(why, place)
 
 
 def _descend(child: object, depth: int, place: object) -> None:
     if depth >= DEPTH_LIMIT:
-        raise _Refused(f"nested deeper than {DEPTH_LIMIT} levels", place)
+        raise _RefusedError(f"nested deeper than {DEPTH_LIMIT} levels", place)
     try:
         if isinstance(child, dict):
             _check_object(child, depth + 1)
         elif isinstance(child, (list, tuple)):
             _check_array(child, depth + 1)
-    except _Refused as refused:
+    except _RefusedError as refused:
         refused.path.append(place)
         raise
 
@@ -93,7 +93,7 @@ def _descend(child: object, depth: int, place: object) -> None:
 def _check(event: Mapping[str, object]) -> None:
     try:
         _check_object(event, 1)
-    except _Refused as refused:
+    except _RefusedError as refused:
         path = ".".join(ascii(place).strip("'")[:80] for place in reversed(refused.path))
         raise CanonicalError(f"{path}: {refused.why}") from None
 

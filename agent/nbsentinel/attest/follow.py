@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from nbsentinel.attest import attestation, canonical
 from nbsentinel.attest.attestation import Head, Parts
-from nbsentinel.attest.gaps import MAX_OPEN_GAPS, Gap, excuse, stated
+from nbsentinel.attest.gaps import MAX_OPEN_GAPS, Gap, Pruned, excuse, stated
 from nbsentinel.attest.integrity import IntegrityError, Reason
 from nbsentinel.attest.keys import KeyFormatError, PublicKey
 
@@ -31,6 +31,8 @@ class Accepted(Struct, frozen=True):
     state: ChainState
     opened: Gap | None = None
     """The hole in front of this event."""
+    pruned: tuple[Pruned, ...] = ()
+    """What this event excuses of the holes before it."""
 
 
 class Signed(Struct, frozen=True):
@@ -125,10 +127,11 @@ def advance(signed: Signed, state: ChainState, *, across_gap: bool) -> Accepted:
         raise signed.refuse(Reason.BROKEN_LINK, f"does not follow from event {before.sequence} as it is known here")
     own = attestation.lifecycle(signed.event)
     gaps = state.gaps if gap is None else (*state.gaps, gap)
+    pruned: tuple[Pruned, ...] = ()
     if gaps and own.get("what") == "dropped":
-        gaps = excuse(gaps, stated(signed.event))
+        gaps, pruned = excuse(gaps, stated(signed.event))
     jwk = _announced(signed, own).jwk() if own.get("what") == "key_rotation" else state.key
-    return Accepted(signed.event, head, ChainState(head, jwk, gaps), gap)
+    return Accepted(signed.event, head, ChainState(head, jwk, gaps), gap, pruned)
 
 
 def _gap(signed: Signed, state: ChainState, key: PublicKey, across_gap: bool) -> Gap:

@@ -1,9 +1,9 @@
 """Missing ranges and the signed statements that excuse them.
 
-An agent whose spool is full drops old events of low severity and says so in a later event: which numbers, the fingerprint
-before the first, fingerprint and signature of the last. A hole in a chain is excused when such statements tile it
-exactly and agree with the events on both sides. A rotation of keys is never dropped and a hole over one is never excused: the
-statement would be signed by the very key that nobody has vouched for.
+An agent whose spool is full drops old events of low severity and says so in a later event: which numbers, the
+fingerprint before the first, fingerprint and signature of the last. A hole in a chain is excused when such statements
+cover it and agree with the events on both sides. A rotation of keys is never dropped, and a hole over one is never
+excused: the statement would be signed by the very key that nobody has vouched for.
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ class Gap(Struct, frozen=True):
     """None where only a neighbouring statement tells the end."""
 
 
+class Pruned(Struct, frozen=True, order=True):
+    """Missing events that the agent stated, signed, to have dropped."""
+
+    first: int
+    last: int
+
+
 class Range(Struct, frozen=True):
     """One member of a drop statement's `ranges`."""
 
@@ -66,16 +73,17 @@ def stated(event: Mapping[str, object]) -> list[Range]:
     return found
 
 
-def excuse(gaps: Sequence[Gap], ranges: Sequence[Range]) -> tuple[Gap, ...]:
-    """Return the gaps, ordered as given by `first`, without what the ranges excuse."""
-    left = list(gaps)
+def excuse(gaps: Sequence[Gap], ranges: Sequence[Range]) -> tuple[tuple[Gap, ...], tuple[Pruned, ...]]:
+    """Return the gaps, ordered by `first`, without what the ranges excuse, and what these excuse."""
+    left, pruned = list(gaps), []
     for entry in ranges:
         place = bisect_right(left, entry.last, key=lambda gap: gap.first) - 1
         if place >= 0:
             rest = _without(left[place], entry)
             if rest is not None:
+                pruned.append(Pruned(max(entry.first, left[place].first), entry.last))
                 left[place : place + 1] = rest
-    return tuple(left)
+    return tuple(left), tuple(pruned)
 
 
 def _without(gap: Gap, entry: Range) -> list[Gap] | None:
@@ -94,8 +102,8 @@ def _without(gap: Gap, entry: Range) -> list[Gap] | None:
     if entry.last < gap.last:
         end = (gap.last_fingerprint, gap.last_signature_sha256)
         rest.append(Gap(entry.last + 1, gap.last, entry.last_fingerprint, *end))
-    elif entry.last_fingerprint != gap.last_fingerprint:
-        return None
-    elif gap.last_signature_sha256 not in (None, entry.last_signature_sha256):
+    elif entry.last_fingerprint != gap.last_fingerprint or (
+        gap.last_signature_sha256 not in (None, entry.last_signature_sha256)
+    ):
         return None
     return rest

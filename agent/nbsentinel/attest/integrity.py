@@ -30,19 +30,21 @@ class Reason(str, Enum):
 
 
 _MEANINGS = {
-    Reason.NOT_CANONICAL: "The line is not what an agent writes: it was reformatted or damaged after signing. Do not rely on it.",
+    Reason.NOT_CANONICAL: "The line is not what an agent writes: it was reformatted or damaged after signing. "
+    "Do not rely on it.",
     Reason.NOT_ATTESTED: "Nothing proves where the line comes from. Treat it as if anybody had written it.",
     Reason.CHANGED: "The content was altered after it was signed. What it says is not what the agent saw.",
     Reason.WRONG_KEY: "It was signed by a key that the chain did not hand over to: it comes from somebody else, "
     "or the event that announced the key is missing or damaged.",
-    Reason.BAD_SIGNATURE: "The signature is not the agent's: the line was altered and its checksum recomputed, or it was made up.",
+    Reason.BAD_SIGNATURE: "The signature is not the agent's: the line was altered and its fingerprint computed anew, "
+    "or it was made up.",
     Reason.GAP: "Events were removed, and no signed statement of the agent says that it dropped them.",
     Reason.REORDERED: "The line is genuine but stands in the wrong place: the file was rearranged.",
     Reason.DUPLICATED: "The same line stands in the file more than once; count it once.",
-    Reason.FORK: "Two different events are validly signed for one place in the chain: the signing key was used by two writers, "
-    "so it was stolen or the agent was restored from a copy.",
-    Reason.BROKEN_LINK: "The event is validly signed but continues another history: an event before it was inserted or "
-    "replaced by someone who holds the key.",
+    Reason.FORK: "Two different events are validly signed for one place in the chain: the signing key was used by two "
+    "writers, so it was stolen or the agent was restored from a copy.",
+    Reason.BROKEN_LINK: "The event is validly signed but continues another history: an event before it was inserted, "
+    "removed or replaced by someone who holds the key.",
     Reason.UNKNOWN_CHAIN: "No trusted key is known for the chain, so nothing about it can be checked.",
     Reason.TRUNCATED: "The collector has seen later events of the chain than the file holds: its end was cut off.",
 }

@@ -1,8 +1,8 @@
 """Signing keys: ECDSA over P-256 with SHA-256, born in memory and never written.
 
-Signatures are 64 bytes, r and s of 32 bytes each, big endian (RFC 7518, section 3.4), in base64url without padding. Of the
-two values of s that both verify only the lower is made and accepted, so nobody can make a second signature out of a
-first one.
+Signatures are 64 bytes, r and s of 32 bytes each, big endian (RFC 7518, section 3.4), in base64url without padding. Of
+the two values of s that both verify only the lower is made and accepted, so nobody can make a second signature out of
+a first one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PublicKey:
         Raises:
             KeyFormatError: Other members (a private `d` among them), another curve, or not a point of the curve.
         """
-        if not isinstance(jwk, Mapping) or set(jwk) != _MEMBERS:
+        if set(jwk) != _MEMBERS:
             raise KeyFormatError("a key has exactly the members crv, kty, x and y")
         if jwk["kty"] != "EC" or jwk["crv"] != "P-256":
             raise KeyFormatError("a key is of type EC on the curve P-256")

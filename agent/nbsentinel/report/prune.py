@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from nbsentinel.attest import canonical
-from nbsentinel.attest.attestation import decode_signature, parts
+from nbsentinel.attest.attestation import parts, signature_sha256
 from nbsentinel.report.spool import Pruned
 
 
@@ -17,6 +15,6 @@ def describe(run: Pruned) -> dict[str, object]:
         "last": run.last,
         "prev_fingerprint": first.prev_fingerprint or "",
         "last_fingerprint": last.fingerprint,
-        "last_signature_sha256": hashlib.sha256(decode_signature(last.signature)).hexdigest(),
+        "last_signature_sha256": signature_sha256(last.signature),
         "counts": {str(severity): count for severity, count in sorted(run.severities.items())},
     }

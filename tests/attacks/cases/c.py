@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from attacks.cases.base import Case, Language
+from attacks.cases.base import Case
+from live.programs import Language
 
 _CALL = """
 #define _GNU_SOURCE

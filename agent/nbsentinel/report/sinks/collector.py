@@ -140,25 +140,25 @@ class CollectorSink:
 
     def _send(self, rows: list[Row]) -> None:
         problem = self._transport.events([row.line for row in rows])
-        while problem is not None:
-            problem = self._resend(problem, rows)
+        if problem is not None:
+            raise self._mend(problem, rows)
 
-    def _resend(self, problem: Problem, rows: list[Row]) -> Problem | None:
-        """Mend what the collector complains of and send again; raise when that must wait."""
-        if problem.code == "unknown-chain" and problem.chain_uid:
-            self._spool.set_chain_state(problem.chain_uid, "new")
-            raise CollectorError(f"the collector does not know chain {problem.chain_uid} any more; enrolling again")
-        if problem.code == "gap" and problem.chain_uid and problem.expected_sequence:
-            missing = self._spool.find(problem.chain_uid, problem.expected_sequence)
+    def _mend(self, problem: Problem, rows: list[Row]) -> CollectorError:
+        """Do what the next delivery needs to succeed, and return the error to tell meanwhile."""
+        chain = problem.chain_uid
+        if problem.code == "unknown-chain" and chain:
+            self._spool.set_chain_state(chain, "new")
+            return CollectorError(f"the collector does not know chain {chain} any more; enrolling again")
+        if problem.code == "gap" and chain and problem.expected_sequence:
+            missing = self._spool.find(chain, problem.expected_sequence)
             if missing is not None and missing.id < rows[0].id:
                 self._spool.advance(self.name, missing.id - 1)
-                raise CollectorError(f"the collector lacks events from {problem.expected_sequence} on; sending them again")
-        if problem.chain_uid:
-            self._spool.set_chain_state(problem.chain_uid, "refused")
-            self._log(f"collector refuses chain {problem.chain_uid}: {problem.title}: {problem.detail}")
-            kept = [row for row in rows if row.chain != problem.chain_uid]
-            return self._transport.events([row.line for row in kept]) if kept else None
-        raise CollectorError(f"the collector refuses events: {problem.title}: {problem.detail}")
+                return CollectorError(f"the collector lacks events from {problem.expected_sequence} on; sending them again")
+        told = f"{problem.title}: {problem.detail}"
+        if chain:
+            self._spool.set_chain_state(chain, "refused")
+            return CollectorError(f"the collector refuses chain {chain}, which is set aside: {told}")
+        return CollectorError(f"the collector refuses events: {told}")
 
     def _enrol(self, chain: str, genesis: bytes) -> None:
         token = self._spool.fact(TOKEN_FACT) or self._first_token()

@@ -1,0 +1,81 @@
+"""Real shells for a remote operator, many at a time, before one real agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from attacks.cases import ALL, Case
+from live.account import Account, unprivileged
+from live.agent import LiveAgent, live_agent
+from live.campaign import chosen, lacking, run_all, workspace
+from live.programs import prepare
+from live.shells import Outcome, control
+
+HIGH = 4
+"""OCSF severity_id."""
+LAST_REPORT_S = 5.0
+"""Time from the end of all cases in which a finding may still come."""
+
+Outcomes = Mapping[str, Future[Outcome]]
+each_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+
+
+@pytest.fixture(scope="module")
+def account() -> Account:
+    """Whom agent and cases run as."""
+    return unprivileged()
+
+
+@pytest.fixture(scope="module")
+def folder(account: Account) -> Iterator[Path]:
+    """A throwaway folder."""
+    with workspace(account) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def agent(account: Account, folder: Path) -> Iterator[LiveAgent]:
+    """The one agent of this module."""
+    with live_agent(account, folder / "agent") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest, account: Account, folder: Path, agent: LiveAgent) -> Outcomes:
+    """All chosen cases, over."""
+
+    def run(case: Case) -> Outcome:
+        command = prepare(account, folder / case.name, case.language, case.text, case.flags)
+        return control(account, folder / case.name, command, case.transport, case.speech)
+
+    found = run_all(chosen(request, {case.name: case for case in ALL}), run)
+    assert agent.running, agent.log()
+    return found
+
+
+def outcome_of(case: Case, outcomes: Outcomes) -> Outcome:
+    """Return what became of a case; skip the test where this machine lacks a program."""
+    if (reason := lacking(case)) is not None:
+        pytest.skip(reason)
+    return outcomes[case.name].result()
+
+
+@each_case
+def test_case_is_real(case: Case, outcomes: Outcomes) -> None:
+    """The operator's command is carried out, and the shell stays: no case is for show."""
+    outcome = outcome_of(case, outcomes)
+    assert outcome.proved, outcome.said
+
+
+@each_case
+def test_shell_is_reported(case: Case, outcomes: Outcomes, agent: LiveAgent) -> None:
+    """A shell for a remote peer is a finding of high severity about a process of its own, as command execution."""
+    outcome = outcome_of(case, outcomes)
+    finding = agent.wait_finding(outcome.pids, HIGH, LAST_REPORT_S)
+    about = [finding for finding in agent.findings() if finding.line_pids & outcome.pids]
+    assert finding is not None, f"no finding about {sorted(outcome.pids)}; near it: {about}\n{outcome.said}"
+    assert any(technique.startswith("T1059") for technique in finding.techniques), finding

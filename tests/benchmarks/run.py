@@ -1,0 +1,54 @@
+"""`make bench`: what the agent costs and how fast it is, beside a peer in the same run where there is one.
+
+Figures go to the screen and to build/bench.json. Nothing here fails on a slow machine: goals are printed beside what was
+measured. Run one part with its name: idle, latency, collector.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import collector
+import idle
+import latency
+
+
+class Figure(NamedTuple):
+    """One measured figure and its goal."""
+
+    name: str
+    measured: float
+    unit: str
+    goal: float
+    at_most: bool = True
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the goal is met."""
+        return self.measured <= self.goal if self.at_most else self.measured >= self.goal
+
+
+PARTS: dict[str, Callable[[], list[tuple]]] = {"idle": idle.measure, "latency": latency.measure, "collector": collector.measure}
+
+
+def main(names: list[str]) -> None:
+    figures = [Figure(*row) for name in names or PARTS for row in PARTS[name]()]
+    width = max(len(figure.name) for figure in figures)
+    print(f"\n{'figure':{width}}  {'measured':>12}  {'goal':>12}")
+    for figure in figures:
+        sign = "<=" if figure.at_most else ">="
+        mark = "" if figure.is_met else "  NOT MET"
+        print(f"{figure.name:{width}}  {figure.measured:>12.2f}  {sign} {figure.goal:>9.2f} {figure.unit}{mark}")
+    out = Path("build/bench.json")
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps([{**figure._asdict(), "met": figure.is_met} for figure in figures], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

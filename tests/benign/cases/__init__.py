@@ -1,0 +1,8 @@
+"""Look-alikes of the shells in `attacks`, which must raise nothing: see `base.Case`."""
+
+from benign.cases import command_line, notebooks, processes, terminals
+from benign.cases.base import Case
+
+ALL: tuple[Case, ...] = (*command_line.CASES, *terminals.CASES, *processes.CASES, *notebooks.CASES)
+
+__all__ = ["ALL", "Case"]
