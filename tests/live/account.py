@@ -1,4 +1,4 @@
-"""The account that the agent and the cases run as: the present user, or uid 1000 without any right where we are root."""
+"""The account that agent and cases run as: the present user, or uid 1000 without any right where we are root."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 _UID = 1000
+_CAGE = Path(__file__).with_name("cage.py")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _UNREACHABLE = (
     "uid {uid} cannot run {python}: the tests with real processes give up root. `make test` puts the environment where "
@@ -40,7 +41,14 @@ class Account(msgspec.Struct, frozen=True):
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """Return a small environment with HOME in a throwaway folder."""
-        names = {"HOME": str(home), "PATH": PATH, "LANG": "C.UTF-8", "TERM": "xterm", "SHELL": "/bin/bash", "PYTHON": self.python}
+        names = {
+            "HOME": str(home),
+            "PATH": PATH,
+            "LANG": "C.UTF-8",
+            "TERM": "xterm",
+            "SHELL": "/bin/bash",
+            "PYTHON": self.python,
+        }
         return {**names, "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
     @property
@@ -64,7 +72,12 @@ def unprivileged() -> Account:
         return Account(os.geteuid(), (), sys.executable)
     drop = (f"--reuid={_UID}", f"--regid={_UID}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--")
     account = Account(_UID, ("setpriv", *drop), sys.executable)
-    trial = [*account.prefix, account.python, "-c", "import nbsentinel, ipykernel, jupyter_server"]
+    trial = [
+        *account.prefix,
+        account.python,
+        "-c",
+        f"import nbsentinel, ipykernel, jupyter_server; open({str(_CAGE)!r}).close()",
+    ]
     done = subprocess.run(trial, capture_output=True, text=True, cwd="/", stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["nothing"])[-1]

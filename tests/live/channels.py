@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -126,10 +126,9 @@ class Station:
 
     def _call(self, deadline: float) -> socket.socket:
         while time.monotonic() < deadline:
-            try:
+            with suppress(OSError):
                 return self._open.enter_context(socket.create_connection((self.host, self.ports[0]), timeout=1))
-            except OSError:
-                time.sleep(_STEP_S)
+            time.sleep(_STEP_S)
         raise NoContactError(f"nothing listened in {CONTACT_S:.0f} s")
 
     def close(self) -> None:
@@ -148,7 +147,7 @@ def station(transport: Transport, folder: Path) -> Iterator[Station]:
 
 
 def _free_port() -> int:
-    """Return a port below the ephemeral range: calling a port in it until it listens can meet oneself (RFC 9293, 3.5)."""
+    """Return a port below the ephemeral range: a caller of a port in it can meet itself (RFC 9293, section 3.5)."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as trial:

