@@ -19,13 +19,13 @@ from nbsentinel.detect.rules.matcher import Matcher
 from nbsentinel.detect.rules.pack import Pack, default_pack, load_pack
 from nbsentinel.detect.trust import Trust
 from nbsentinel.errors import NbsentinelError
-from nbsentinel.events import AgentEvent, Coverage, Finding, Lifecycle, Millis, Observation, SensorState
+from nbsentinel.events import AgentEvent, Coverage, Finding, Lifecycle, Observation, SensorState
 from nbsentinel.harden import forbid_dumps
 from nbsentinel.local.server import LocalServer
 from nbsentinel.report import ocsf
 from nbsentinel.report.outlets import Outlets
 from nbsentinel.report.recorder import Recorder
-from nbsentinel.report.selection import Recordable, Selection
+from nbsentinel.report.selection import Selection
 from nbsentinel.report.spool import Spool
 from nbsentinel.sensors.base import Lane, Sensor
 from nbsentinel.sensors.procfs.sensor import ProcfsSensor, now_ms
@@ -199,14 +199,12 @@ class Agent:
     def _report(self, observations: list[Observation], findings: list[Finding]) -> None:
         self._observations += len(observations)
         self._findings += len(findings)
-        context = [self._context_event(item) for item in self._selection.choose(observations, findings)]
+        chosen = self._selection.choose(observations, findings)
+        context = [event for item in chosen if (event := ocsf.observation(item, self._table, self._reporter))]
         # Findings first: they wait for nothing.
         self._recorder.record([*(ocsf.finding(item, self._reporter, status="new") for item in findings), *context])
         for item in findings:
             self._log(item.title, {"rule": item.rule_name, "pid": item.process.key.pid, "severity": item.severity.name})
-
-    def _context_event(self, item: Recordable) -> dict[str, object]:
-        return ocsf.observation(item, self._table, self._reporter)
 
     # Telling
 
@@ -303,6 +301,3 @@ def _load_rules(config: Config) -> Pack:
 def _surface_fields(surface: Surface) -> dict[str, str]:
     fields = {name: getattr(surface, name) for name in surface.__struct_fields__}
     return {name: value for name, value in fields.items() if isinstance(value, str) and value}
-
-
-__all__ = ["Agent", "Millis"]

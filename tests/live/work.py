@@ -12,6 +12,7 @@ from live.account import Account
 from live.caged import Caged
 
 LIFE_S = 60.0
+"""The longest life of a program, unless told otherwise."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,10 +29,18 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
 
 
-def work(account: Account, folder: Path, command: list[str], environment: Mapping[str, str], expects: str) -> Done:
+def work(
+    account: Account,
+    folder: Path,
+    command: list[str],
+    environment: Mapping[str, str],
+    expects: str,
+    *,
+    life_s: float = LIFE_S,
+) -> Done:
     """Run a program until it ends and compare its output."""
-    with Caged(account, folder, command, environment, LIFE_S) as caged:
-        code = caged.wait(LIFE_S)
+    with Caged(account, folder, command, environment, life_s) as caged:
+        code = caged.wait(life_s)
     said = caged.output()
     return Done(
         done=code == 0 and expects in said.replace("\r", ""),

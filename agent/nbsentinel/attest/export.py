@@ -113,7 +113,7 @@ class _Check:
         if chain_uid is None:
             chain_uid, sequence = _claim(line)
         if chain_uid is not None and chain_uid in self._keys.chains:
-            self._track(chain_uid, sequence).refuse(sequence)
+            self._track(chain_uid, sequence).refuse(sequence, error.reason)
         named = IntegrityError(error.reason, error.message, chain_uid=chain_uid, sequence=sequence)
         self.problems.add(named, number)
 

@@ -15,7 +15,8 @@ from nbsentinel.attest.outcome import ChainOutcome, Ending
 
 WINDOW = 256
 """Events that are remembered to tell a copy from a fork; one that is further back is called reordered."""
-_MAX_DAMAGED = 4096
+_MAX_RUNS = 1024
+"""Runs of refused lines behind the head that are remembered."""
 
 
 class Track:
@@ -33,7 +34,7 @@ class Track:
         self._state = ChainState(Head(chain_uid, 0, "", ""), key.jwk())
         self._keys: dict[str, PublicKey] = {}
         self._recent: dict[int, Head] = {}
-        self._damaged: set[int] = set()
+        self._refused_runs: list[tuple[int, int]] = []
         self._opened: list[tuple[int, int, bool]] = []
         self._pruned: list[Pruned] = []
         self._events = self.refused = 0
@@ -64,18 +65,14 @@ class Track:
 
     def _accept(self, accepted: Accepted, line: int) -> None:
         if (gap := accepted.opened) is not None:
-            # The lines of these events are in the file and were refused one by one: nothing was removed.
-            damaged = gap.last - gap.first < len(self._damaged) and self._damaged.issuperset(
-                range(gap.first, gap.last + 1)
-            )
-            self._opened.append((gap.first, line, damaged))
+            self._opened.append((gap.first, line, self._reported(gap.first, gap.last)))
         self._pruned.extend(accepted.pruned)
         self._state = accepted.state
         sequence = accepted.head.sequence
         self._recent[sequence] = accepted.head
         if len(self._recent) > WINDOW:
             del self._recent[next(iter(self._recent))]
-        self._damaged = {place for place in self._damaged if place > sequence}
+        self._refused_runs = [run for run in self._refused_runs if run[1] > sequence]
         self._events += 1
         time = accepted.event.get("time")
         if type(time) is int:
@@ -84,11 +81,22 @@ class Track:
         goodbye = attestation.lifecycle(accepted.event).get("what") == "goodbye"
         self._ending = Ending.GOODBYE if goodbye else Ending.OPEN
 
-    def refuse(self, sequence: int | None) -> None:
+    def refuse(self, sequence: int | None, reason: Reason) -> None:
         """Remember that a line that claims this place in the chain was refused."""
         self.refused += 1
-        if sequence is not None and sequence > self._state.head.sequence and len(self._damaged) < _MAX_DAMAGED:
-            self._damaged.add(sequence)
+        last = self._state.head.sequence
+        if sequence is None or sequence <= last:
+            return
+        runs = self._refused_runs
+        if runs and runs[-1][1] + 1 == sequence:
+            runs[-1] = (runs[-1][0], sequence)
+        elif len(runs) < _MAX_RUNS:
+            # A refusal for a gap has reported the missing ones too.
+            runs.append((last + 1 if reason is Reason.GAP else sequence, sequence))
+
+    def _reported(self, first: int, last: int) -> bool:
+        """Return whether all of these places have been reported, line by line, so that they are not reported again."""
+        return any(run[0] <= first and last <= run[1] for run in self._refused_runs)
 
     def _late(self, signed: Signed) -> IntegrityError:
         """Return what is wrong with an event at or before the head."""
@@ -128,14 +136,14 @@ class Track:
     def holes(self) -> Iterator[tuple[Gap, int]]:
         """Yield the missing events that nothing excuses, with the line that they are missing before."""
         for gap in self._state.gaps:
-            _, line, damaged = self._opened[bisect_right(self._opened, gap.first, key=lambda opened: opened[0]) - 1]
-            if not damaged:
+            _, line, reported = self._opened[bisect_right(self._opened, gap.first, key=lambda opened: opened[0]) - 1]
+            if not reported:
                 yield gap, line
 
     def cut(self) -> str | None:
         """Return how the file falls short of what the collector has seen, or None."""
         last = self._state.head.sequence
-        if self._seen is None or self._seen.sequence <= last:
+        if self._seen is None or self._seen.sequence <= last or self._reported(last + 1, self._seen.sequence):
             return None
         return f"the file ends at event {last}; the collector has seen event {self._seen.sequence}"
 

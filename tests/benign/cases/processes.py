@@ -89,8 +89,9 @@ for n in range(0, 20, 2):
     for step, net in enumerate(nets):
         send(net, n + step)
     total += sum(map(receive, nets))
-for net, worker in zip(nets, workers):
+for net in nets:
     send(net, None)
+for worker in workers:
     worker.wait()
 print("total", total)
 """,

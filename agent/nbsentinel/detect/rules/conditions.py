@@ -1,0 +1,105 @@
+"""From pySigma's parsed conditions to a pack's tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sigma import conditions, types
+
+from nbsentinel.detect.rules.pack import And, Node, Not, Or, Test
+
+_PARTS = ("minute", "hour", "day", "week", "month", "year")
+_FLAGS = {"IGNORECASE": "i", "MULTILINE": "m", "DOTALL": "s"}
+_COMPARE = {"LT": "lt", "LTE": "lte", "GT": "gt", "GTE": "gte"}
+
+
+class UnsupportedError(Exception):
+    """Something in a rule that we cannot match; says which key and why."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key, self.message = key, message
+
+
+def convert(item: Any) -> Node:  # noqa: ANN401 - pySigma's classes share no useful base
+    """Return a parsed condition as a tree.
+
+    Raises:
+        UnsupportedError: A value type that cannot be matched, for example a placeholder without a value.
+    """
+    if isinstance(item, conditions.ConditionAND):
+        return And(tuple(convert(child) for child in item.args))
+    if isinstance(item, conditions.ConditionOR):
+        return Or(tuple(convert(child) for child in item.args))
+    if isinstance(item, conditions.ConditionNOT):
+        return Not(convert(item.args[0]))
+    if isinstance(item, conditions.ConditionFieldEqualsValueExpression):
+        return _value(item.field, item.value)
+    if isinstance(item, conditions.ConditionValueExpression):
+        return _value(None, item.value)
+    raise UnsupportedError("condition", f"{type(item).__name__} cannot be matched")
+
+
+def _value(field: str | None, value: Any) -> Node:  # noqa: ANN401 - one of pySigma's value types
+    if isinstance(value, types.SigmaExpansion):
+        return Or(tuple(_value(field, child) for child in value.values))
+    if isinstance(value, types.SigmaString):
+        return string_test(field, value)
+    if isinstance(value, types.SigmaRegularExpression):
+        flags = "".join(sorted(_FLAGS[flag.name] for flag in value.flags if flag.name in _FLAGS))
+        return Test(field, "re", str(value.regexp.original), True, flags)
+    if field is None:
+        if isinstance(value, types.SigmaNumber):
+            return Test(None, "contains", str(value))
+        raise UnsupportedError("detection", f"{type(value).__name__} needs a field")
+    return _typed(field, value)
+
+
+def _typed(field: str, value: Any) -> Node:  # noqa: ANN401 - one of pySigma's value types
+    if isinstance(value, types.SigmaTimestampPart):
+        part = value.timestamp_part.name.lower()
+        if part in _PARTS:
+            return Test(field, part, str(value.number))  # type: ignore[arg-type]
+    if isinstance(value, types.SigmaNumber):
+        return Test(field, "num", str(value.number))
+    if isinstance(value, types.SigmaBool):
+        return Test(field, "bool", "true" if value.boolean else "false")
+    if isinstance(value, types.SigmaNull):
+        return Test(field, "null")
+    if isinstance(value, types.SigmaExists):
+        return Test(field, "exists", "true" if value.exists else "false")
+    if isinstance(value, types.SigmaCIDRExpression):
+        return Test(field, "cidr", value.cidr)
+    if isinstance(value, types.SigmaCompareExpression) and value.op.name in _COMPARE:
+        return Test(field, _COMPARE[value.op.name], str(value.number.number))  # type: ignore[arg-type]
+    if isinstance(value, types.SigmaFieldReference):
+        flags = "startswith" if value.starts_with else "endswith" if value.ends_with else ""
+        return Test(field, "ref", value.field, flags=flags)
+    raise UnsupportedError(field, f"{type(value).__name__} cannot be matched")
+
+
+def string_test(field: str | None, value: types.SigmaString) -> Node:
+    """Return the test for a Sigma string: the simplest operation that means the same as its wildcards."""
+    cased = isinstance(value, types.SigmaCasedString)
+    parts = list(value.s)
+    if any(isinstance(part, types.Placeholder) for part in parts):
+        raise UnsupportedError(field or "detection", f"the placeholder in {value!s} has no value")
+    many = types.SpecialChars.WILDCARD_MULTI
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) == 1 and all(part == many for part in parts if not isinstance(part, str)):
+        before, after = parts[0] == many, parts[-1] == many
+        operation = {(True, True): "contains", (True, False): "endswith", (False, True): "startswith"}.get(
+            (before, after), "eq"
+        )
+        return Test(field, operation, texts[0], cased)  # type: ignore[arg-type]
+    if not parts:
+        return Test(field, "eq", "", cased)
+    if field is not None and parts == [many]:
+        return Test(field, "exists", "true")
+    return Test(field, "like", "".join(_escaped(part, many) for part in parts), cased)
+
+
+def _escaped(part: object, many: object) -> str:
+    if isinstance(part, str):
+        return part.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
+    return "*" if part == many else "?"
