@@ -113,28 +113,26 @@ def _conclude(report: Report, console: Console) -> None:
 
 
 def _chains(chains: tuple[ChainOutcome, ...]) -> RenderableType:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title="Chains", title_justify="left")
+    table = Table(title="Chains", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("chain", overflow="fold")
-    for name in ("events", "refused"):
-        table.add_column(name, justify="right")
-    for name in ("first (UTC)", "last (UTC)", "keys", "dropped by the agent", "end"):
-        table.add_column(name, overflow="fold")
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("refused", justify="right", no_wrap=True)
+    for name in ("from (UTC)", "to (UTC)", "keys", "dropped", "end"):
+        table.add_column(name, overflow="fold", no_wrap=name != "dropped")
     for chain in chains:
-        dropped = ", ".join(
-            f"{run.first} to {run.last}" if run.last > run.first else f"{run.first}" for run in chain.pruned
-        )
-        end = "goodbye" if chain.ending.value == "goodbye" else "open"
+        dropped = (f"{run.first} to {run.last}" if run.last > run.first else f"{run.first}" for run in chain.pruned)
         table.add_row(
             _plain(chain.chain_uid),
             str(chain.events),
             str(chain.refused),
             _time(chain.first_time),
             _time(chain.last_time),
-            "\n".join(thumbprint[:12] for thumbprint in chain.keys[:3]) + _more(len(chain.keys) - 3),
-            dropped or "none",
-            end + (", checked" if chain.end_checked else ""),
+            "\n".join(thumbprint[:8] for thumbprint in chain.keys[:3]) + _more(len(chain.keys) - 3),
+            ", ".join(dropped) or "none",
+            chain.ending.value + ("\nchecked" if chain.end_checked else ""),
         )
     return table
 
@@ -175,6 +173,6 @@ def _time(millis: int | None) -> str:
     if millis is None:
         return "unknown"
     try:
-        return datetime.fromtimestamp(millis / 1000, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromtimestamp(millis / 1000, tz=timezone.utc).strftime("%Y-%m-%d\n%H:%M:%S")
     except (OverflowError, OSError, ValueError):
         return f"{millis} ms"

@@ -139,9 +139,18 @@ class CollectorSink:
         return len(rows) == self._batch
 
     def _send(self, rows: list[Row]) -> None:
-        problem = self._transport.events([row.line for row in rows])
+        lines = [row.line for row in rows]
+        problem = self._transport.events(lines)
+        if problem is not None and self._is_pruned(problem):
+            problem = self._transport.events(lines, across_gap=True)
         if problem is not None:
             raise self._mend(problem, rows)
+
+    def _is_pruned(self, problem: Problem) -> bool:
+        """Return whether what the collector lacks is not here any more: pruned, and stated in a later event."""
+        if problem.code != "gap" or not problem.chain_uid or not problem.expected_sequence:
+            return False
+        return self._spool.find(problem.chain_uid, problem.expected_sequence) is None
 
     def _mend(self, problem: Problem, rows: list[Row]) -> CollectorError:
         """Do what the next delivery needs to succeed, and return the error to tell meanwhile."""

@@ -51,14 +51,20 @@ class Transport:
         self._timeout = (connect_timeout, read_timeout)
         self._session: requests.Session | None = None
 
-    def events(self, lines: Sequence[bytes]) -> Problem | None:
+    def events(self, lines: Sequence[bytes], *, across_gap: bool = False) -> Problem | None:
         """Send signed lines; return None when all were taken, or the problem that needs mending.
+
+        Args:
+            lines: The signed lines, each chain in order.
+            across_gap: Say that events before these were pruned and will be accounted for by a signed statement.
 
         Raises:
             CollectorError: No answer, or one that says to try again later.
         """
         body = gzip.compress(b"\n".join(lines) + b"\n", compresslevel=1)
         headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        if across_gap:
+            headers["Nbsentinel-Across-Gap"] = "1"
         answer = self._post("/v1/events", body, headers)
         return answer if isinstance(answer, Problem) else None
 
