@@ -86,7 +86,7 @@ class _Screen:
     def _verify(self, value: str) -> None:
         from rich.text import Text
 
-        self.console.print("[bold]$ nbsentinel verify export.ndjson --keys keys.json[/]")
+        self.console.print("[bold]$ nbsentinel verify export.ndjson --keys keys.json --heads heads.json[/]")
         self.console.print(Text(value.rstrip()))
 
     def _tamper(self, value: str) -> None:

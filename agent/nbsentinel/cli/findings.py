@@ -47,8 +47,13 @@ def _show(events: Iterator[dict[str, Any]]) -> None:
         console.print("Nothing was found.")
 
 
-def process_tree(evidence: dict[str, Any]) -> RenderableType:
-    """Return the lineage of the evidence's process as a tree, the oldest ancestor on top."""
+def process_tree(evidence: dict[str, Any], root: int | None = None) -> RenderableType:
+    """Return the lineage of the evidence's process as a tree, the oldest ancestor on top.
+
+    Args:
+        evidence: One of a finding's evidences.
+        root: The pid of the kernel or terminal: what is above its parent is left out.
+    """
     from rich.markup import escape
     from rich.tree import Tree
 
@@ -57,6 +62,9 @@ def process_tree(evidence: dict[str, Any]) -> RenderableType:
     while process:
         line.append(process)
         process = process.get("parent_process")
+    pids = [item.get("pid") for item in line]
+    if root in pids:
+        line = line[: pids.index(root) + 2]
     line.reverse()
     top = tree = Tree(_label(line[0], escape), guide_style="dim")
     for depth, item in enumerate(line[1:], 2):
@@ -76,6 +84,15 @@ def enrichment(event: dict[str, Any], name: str) -> str:
         if item.get("name") == name:
             return str(item.get("value", ""))
     return ""
+
+
+def _origin_pid(event: dict[str, Any]) -> int | None:
+    """Return the pid of the kernel or terminal that a finding belongs to, if it is known."""
+    for item in event.get("enrichments", ()):
+        if item.get("name") == "origin" and item["data"].get("kind") in ("kernel", "terminal"):
+            pid = item["data"].get("pid")
+            return pid if isinstance(pid, int) else None
+    return None
 
 
 def render(event: dict[str, Any]) -> RenderableType:
@@ -104,4 +121,4 @@ def render(event: dict[str, Any]) -> RenderableType:
     if advice := event.get("remediation", {}).get("desc"):
         facts.add_row("what to do", escape(advice))
     title = f"[{style}]{event['severity'].upper()}[/] {at}"
-    return Panel(Group(facts, "", process_tree(evidence)), title=title, title_align="left", border_style=style)
+    return Panel(Group(facts, "", process_tree(evidence, _origin_pid(event))), title=title, title_align="left", border_style=style)

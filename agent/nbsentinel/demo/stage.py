@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -171,7 +172,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def notebook_kernel(folder: Path) -> Iterator[Callable[[str], None]]:
+def notebook_kernel(folder: Path) -> Iterator[Callable[[str], object]]:
     """Start a real Python kernel for a notebook and yield a function that runs a cell in it."""
     from jupyter_client.manager import KernelManager
 
@@ -179,14 +180,17 @@ def notebook_kernel(folder: Path) -> Iterator[Callable[[str], None]]:
     environment = {**os.environ, "JPY_SESSION_NAME": str(folder / "demo.ipynb"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     # The kernel specification of this very environment, whatever else is installed for the user.
     manager.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    manager.start_kernel(env=environment, cwd=str(folder))
-    client = manager.blocking_client()
+    client = None
     try:
+        with (folder / "kernel.log").open("wb") as log:
+            manager.start_kernel(env=environment, cwd=str(folder), stdout=log, stderr=log)
+        client = manager.blocking_client()
         client.start_channels()
         client.wait_for_ready(timeout=START_S)
-        yield lambda code: client.execute_interactive(code, timeout=START_S, allow_stdin=False, output_hook=lambda _: None)
+        yield functools.partial(client.execute_interactive, timeout=START_S, allow_stdin=False, output_hook=lambda _: None)
     finally:
-        client.stop_channels()
+        if client is not None:
+            client.stop_channels()
         manager.shutdown_kernel(now=True)
         manager.cleanup_resources()
 

@@ -22,6 +22,9 @@ PTS_MAJORS = range(136, 144)
 """Device numbers of Unix98 pty slaves, Documentation/admin-guide/devices.txt."""
 CONNECTION_FILE_LIMIT = 8192
 ENVIRON_LIMIT = 262_144
+ARGUMENTS_LIMIT = 4_194_304
+"""Twice what execve takes in all (MAX_ARG_STRLEN times the usual stack limit, man 2 execve)."""
+_EXEC_TRIES = 4
 _PORT_KEYS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 _KERNEL_ID = re.compile(r"kernel-(.+)\.json$")
 
@@ -200,6 +203,16 @@ def _regular_file(path: str) -> bytes | None:
         os.close(fd)
 
 
+def _command_line(pid: int, *, wait: bool) -> bytes:
+    """Return the argument block; in the middle of an execve it is empty for a moment, which is waited for."""
+    for _ in range(_EXEC_TRIES if wait else 1):
+        block = read_bytes(f"/proc/{pid}/cmdline", ARGUMENTS_LIMIT)
+        if block:
+            return block
+        time.sleep(0.0005)
+    return b""
+
+
 def process(pid: int, parents: dict[int, ProcessKey] | None = None) -> Process | None:
     """Return everything that is shown of a process, or None when it is gone.
 
@@ -211,7 +224,8 @@ def process(pid: int, parents: dict[int, ProcessKey] | None = None) -> Process |
     if place is None:
         return None
     base = b"/proc/%d/" % pid
-    argv, length, digest = arguments(read_bytes(f"/proc/{pid}/cmdline", 4_194_304) or b"")
+    exe = _text_link(base + b"exe")
+    argv, length, digest = arguments(_command_line(pid, wait=exe is not None))
     try:
         uid = os.stat(f"/proc/{pid}").st_uid
     except OSError:
@@ -224,7 +238,7 @@ def process(pid: int, parents: dict[int, ProcessKey] | None = None) -> Process |
         key=place.key,
         parent=parent,
         name=visible(place.name, NAME_LIMIT),
-        exe=_text_link(base + b"exe"),
+        exe=exe,
         argv=argv,
         argv_length=length,
         argv_sha256=digest,

@@ -195,7 +195,7 @@ class ProcfsSensor:
                 self._young.add(pid)
 
     def _new_arguments(self, pid: int, known: _Known) -> bool:
-        block = reader.read_bytes(f"/proc/{pid}/cmdline", 4_194_304)
+        block = reader.read_bytes(f"/proc/{pid}/cmdline", reader.ARGUMENTS_LIMIT)
         return bool(block) and reader.arguments(block).argv != known.process.argv
 
     # Sockets
