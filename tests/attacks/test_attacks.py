@@ -12,7 +12,7 @@ from attacks.cases import ALL, Case
 from live.account import Account, unprivileged
 from live.agent import LiveAgent, live_agent
 from live.campaign import chosen, lacking, run_all, workspace
-from live.programs import prepare
+from live.programs import prepare, turn
 from live.shells import Outcome, control
 
 HIGH = 4
@@ -50,7 +50,8 @@ def outcomes(request: pytest.FixtureRequest, account: Account, folder: Path, age
 
     def run(case: Case) -> Outcome:
         command = prepare(account, folder / case.name, case.language, case.text, case.flags)
-        return control(account, folder / case.name, command, case.transport, case.speech)
+        with turn(case.language):
+            return control(account, folder / case.name, command, case.transport, case.speech)
 
     found = run_all(chosen(request, ALL), run)
     assert agent.running, agent.log()

@@ -112,6 +112,28 @@ def test_attestation_of_another_shape(change: Change) -> None:
     assert refusal(edited(written.lines[1], change), state_before(written, 2)).reason is Reason.NOT_ATTESTED
 
 
+@pytest.mark.parametrize(
+    ("written_as", "respelled"),
+    [
+        (b'"message"', b'"messag\\u0065"'),
+        (b'"event ', b'"\\u0065vent '),
+        (b'"event ', b'"event\\u0020'),
+        (b'"message":', b'"message": '),
+        (b'"message":', b'"message":"x","message":'),
+        (b'"sequence":2', b'"sequence":1,"sequence":2'),
+        (b'"sequence":2', b'"sequence":2.0'),
+        (b'"sequence":2', b'"sequence":2e0'),
+        (b'"chain_uid":', b'"chain_uid":"other","chain_uid":'),
+    ],
+)
+def test_same_event_in_another_spelling(written_as: bytes, respelled: bytes) -> None:
+    """A signed line with an escape, a blank, a key twice or another number is NOT_CANONICAL, if it means the same."""
+    written = session(2, rotate_at=())
+    line = written.lines[1].replace(written_as, respelled, 1)
+    assert line != written.lines[1]
+    assert refusal(line, state_before(written, 2)).reason is Reason.NOT_CANONICAL
+
+
 def test_altered_content() -> None:
     """Content that does not have the stated fingerprint is CHANGED; with a new fingerprint it is BAD_SIGNATURE."""
     written, thief = session(3, rotate_at=()), SigningKey.generate()
@@ -173,6 +195,9 @@ def test_no_fork_without_the_key() -> None:
     assert refusal(resigned(written.lines[3], thief, lambda e: None), state).reason is Reason.WRONG_KEY
     forged = resigned(written.lines[3], thief, lambda e: None, thumbprint=owner)
     assert refusal(forged, state).reason is Reason.BAD_SIGNATURE
+    value = proof(written.lines[3])["signatures"][0]["value"]
+    padded = edited(written.lines[3], attested(lambda a: a["signatures"][0].update(value=value + "==")))
+    assert refusal(padded, state).reason is Reason.BAD_SIGNATURE
 
 
 def test_other_signature_before() -> None:

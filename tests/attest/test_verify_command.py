@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from attest.writing import Session, edited, own_event, session
+from attest.writing import Session, edited, own_event, plain_event, session
 from nbsentinel.attest.canonical import LINE_LIMIT
+from nbsentinel.attest.verify import MAX_PROBLEMS
 from nbsentinel.cli import run
 
 
@@ -80,6 +81,30 @@ def test_problems_for_a_person(
     assert "line 4, event 3 of chain session-1: gap: events 3 to 4 are missing before this line" in shown
     assert "line 9: not-canonical" in shown
     assert "Not verified: 3 problems; 7 events in 9 lines do verify." in shown
+
+
+def test_many_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cause over many lines is one problem with its range of lines, and what is not listed is counted."""
+    monkeypatch.setenv("COLUMNS", "200")
+    written = session(9, rotate_at=(3,))
+    written.add(plain_event(time=2**53 - 1))
+    lines = [*written.without(5, 5), *[b"rubbish"] * MAX_PROBLEMS]
+    assert Files(tmp_path, written, lines=lines).verify() == 1
+    shown = capsys.readouterr().out
+    assert "line 5 to 10 (6 lines), event 6 of chain session-1: gap" in shown
+    assert "... and 1 more problems that are not listed." in shown
+
+
+def test_times_and_dropped_events_of_any_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A time that no calendar has, a single dropped event and a chain without a verified event are shown as such."""
+    written, lost = session(5, rotate_at=()), session(1, chain_uid="lost")
+    written.state_drop(written.range(4, 4))
+    written.add(plain_event(time=2**53 - 1))
+    bad = edited(lost.lines[0], lambda event: event.update(message="x"))
+    assert Files(tmp_path, written, lost, lines=[*written.without(4, 4), bad]).verify(heads=False) == 1
+    shown = capsys.readouterr().out
+    assert "9007199254740991 ms" in shown
+    assert "unknown" in shown
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from live.account import Account, unprivileged
 from live.agent import LiveAgent, Reported, live_agent
 from live.campaign import chosen, lacking, run_all, workspace
 from live.channels import Transport
-from live.programs import Language, prepare
+from live.programs import Language, prepare, turn
 from live.shells import Outcome, Speech, control
 from live.web import web_server
 from live.work import Done, work
@@ -70,7 +70,8 @@ def session(request: pytest.FixtureRequest, account: Account, folder: Path, agen
 
         def run(case: Case) -> Done:
             command = prepare(account, folder / case.name, case.language, case.text)
-            return work(account, folder / case.name, command, {"WEB": web}, case.expects)
+            with turn(case.language):
+                return work(account, folder / case.name, command, {"WEB": web}, case.expects)
 
         cases = run_all(chosen(request, ALL), run)
     time.sleep(SETTLE_S)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 
@@ -58,12 +61,20 @@ _RUN_BY_PYTHON: dict[Language, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Language.SERVER_CELLS: ((str(USE_SERVER), "cells"), ()),
     Language.SERVER_TERMINAL: ((str(USE_SERVER), "terminal"), ()),
 }
+_SERVER = threading.Lock()
 _COMPILER = ("gcc", "-O1", "-w", "-o")
 
 
 def needed(language: Language) -> tuple[str, ...]:
     """Return the programs without which a language cannot be run."""
     return {Language.C: ("gcc",), Language.JAVA: ("javac",)}.get(language, _RUN.get(language, ())[:1])
+
+
+@contextmanager
+def turn(language: Language) -> Iterator[None]:
+    """Wait until nothing else uses a Jupyter server, if this does: a space has one, and the agent trusts only one."""
+    with _SERVER if language in (Language.SERVER_CELLS, Language.SERVER_TERMINAL) else nullcontext():
+        yield
 
 
 def prepare(account: Account, folder: Path, language: Language, text: str, flags: tuple[str, ...] = ()) -> list[str]:

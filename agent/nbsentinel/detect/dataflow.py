@@ -11,6 +11,7 @@ Not seen: shared memory, files used as mailboxes, io_uring's registered descript
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -89,10 +90,18 @@ class Flow(msgspec.Struct, frozen=True):
 class Trace(msgspec.Struct, frozen=True):
     """The outcome of looking at one process."""
 
-    flow: Flow | None
+    source: Path | None
+    """The way from a remote peer to its input."""
+    sink: Path | None
+    """The way from its output to a remote peer; looked for only where there is a source."""
     touched: frozenset[ProcessKey]
     """Processes on any way that was followed: a new connection of one of them is a reason to look again."""
     truncated: bool = False
+
+    @property
+    def flow(self) -> Flow | None:
+        """Both ways together, None unless there are both."""
+        return Flow(self.source, self.sink) if self.source and self.sink else None
 
 
 class _Search:
@@ -162,18 +171,18 @@ class _Search:
         return self.policy.trusts(relay, other, found)
 
 
-def _unlisted(view: ObjectView, subject: ProcessKey, end: End | None) -> Path | None:
+def _unlisted(view: ObjectView, subject: ProcessKey, end: End) -> Path | None:
     """Return a path for a socket on standard input or output that no table lists (vsock, SCTP, packet ...)."""
-    if end is None or end.object.kind is not ObjectKind.SOCKET:
+    if end.object.kind is not ObjectKind.SOCKET:
         return None
     if view.socket(Inode(end.object.number), subject) is not None:
         return None
     return Path(end.object, (), Socket(inode=Inode(end.object.number), family=Family.UNKNOWN))
 
 
-def _unbound_datagram(view: ObjectView, subject: ProcessKey, end: End | None) -> Path | None:
+def _unbound_datagram(view: ObjectView, subject: ProcessKey, end: End) -> Path | None:
     """Return a path for a UDP socket without a fixed peer on standard input or output: anybody may be the peer."""
-    if end is None or end.object.kind is not ObjectKind.SOCKET:
+    if end.object.kind is not ObjectKind.SOCKET:
         return None
     found = view.socket(Inode(end.object.number), subject)
     if found and found.family is Family.INET and found.protocol == "udp" and found.remote is None:
@@ -181,24 +190,30 @@ def _unbound_datagram(view: ObjectView, subject: ProcessKey, end: End | None) ->
     return None
 
 
-def trace(view: ObjectView, subject: ProcessKey, policy: Policy) -> Trace:
+def trace(view: ObjectView, subject: ProcessKey, policy: Policy, inputs: Sequence[int] = (0,)) -> Trace:
     """Return whether and how a remote peer feeds and hears a process.
 
     Args:
         view: The system at this moment.
-        subject: The process to judge by its file descriptors 0, 1 and 2.
+        subject: The process to judge.
         policy: What counts as remote and what is trusted.
+        inputs: The file descriptors that it may take its commands from; the first that is fed from afar counts.
     """
     ends = {end.fd: end for end in view.ends(subject) or ()}
     search = _Search(view, subject, policy)
-    source = sink = None
-    if 0 in ends:
-        source = search.path(ends[0].object, Direction.INPUT)
-        source = source or _unlisted(view, subject, ends[0]) or _unbound_datagram(view, subject, ends[0])
-    if source is not None:
-        for fd in (1, 2):
-            if fd in ends and sink is None:
-                sink = search.path(ends[fd].object, Direction.OUTPUT)
-                sink = sink or _unlisted(view, subject, ends[fd]) or _unbound_datagram(view, subject, ends[fd])
-    flow = Flow(source, sink) if source and sink else None
-    return Trace(flow, frozenset(search.touched), search.truncated)
+    source = _first(search, ends, [fd for fd in inputs if fd not in ends or ends[fd].reads], Direction.INPUT)
+    sink = _first(search, ends, (1, 2), Direction.OUTPUT) if source else None
+    return Trace(source, sink, frozenset(search.touched), search.truncated)
+
+
+def _first(search: _Search, ends: dict[int, End], fds: Sequence[int], way: Direction) -> Path | None:
+    """Return the first path that one of the descriptors has."""
+    for fd in fds:
+        end = ends.get(fd)
+        if end is None:
+            continue
+        found = search.path(end.object, way)
+        found = found or _unlisted(search.view, search.subject, end) or _unbound_datagram(search.view, search.subject, end)
+        if found is not None:
+            return found
+    return None

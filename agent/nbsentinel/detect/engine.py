@@ -79,7 +79,7 @@ class Engine:
     ) -> None:
         self._matcher, self._table, self._trust = matcher, table, trust
         self._look, self._describe, self._clock = look, describe, clock
-        self._remote = RemoteControl(table, trust)
+        self._remote = RemoteControl(table, trust, self._initiated)
         self.incidents = Incidents()
 
     def observe(self, observations: list[Observation]) -> list[Finding]:
@@ -119,6 +119,10 @@ class Engine:
         self._remote.consider(process, view, self._clock())
         return self._match("process_creation", self._process_fields(process), process, Evidence())
 
+    def _initiated(self, socket: Socket) -> bool | None:
+        connection = self._describe(socket)
+        return connection.initiated if connection else None
+
     def _connected(self, observation: Connect) -> list[Finding]:
         self._remote.connected(observation.key, self._clock())
         process = self._table.get(observation.key)
@@ -152,6 +156,8 @@ class Engine:
             "InterpreterInput": verdict.interpreter.input.value,
             "RelayPath": render_path(verdict.flow, verdict.process.key, self._table.get),
         }
+        if verdict.one_way:
+            found["OneWay"] = True
         if verdict.active is not None:
             found["RelayActive"] = verdict.active
         if connection is not None:

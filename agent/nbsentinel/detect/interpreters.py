@@ -32,6 +32,8 @@ class Interpreter(NamedTuple):
 
     kind: InterpreterKind
     input: InterpreterInput
+    has_script: bool = False
+    """A shell that was given a file to read its commands from: that file may be a pipe."""
 
 
 _NONE = Interpreter(InterpreterKind.NONE, InterpreterInput.UNKNOWN_PROGRAM)
@@ -74,7 +76,7 @@ def classify(image: str | None, argv: tuple[str, ...]) -> Interpreter:
     if image == "busybox":
         return _busybox(argv)
     if image == "shell":
-        return Interpreter(InterpreterKind.SHELL, _shell_input(argv[1:]))
+        return _shell(argv[1:])
     if image in _INLINE_FLAGS:
         return Interpreter(InterpreterKind.CODE, _code_input(image, argv[1:]))
     return _NONE
@@ -87,7 +89,7 @@ def _busybox(argv: tuple[str, ...]) -> Interpreter:
     if applet not in _SHELL_APPLETS and rest and os.path.basename(rest[0]) in _SHELL_APPLETS:
         applet, rest = rest[0], rest[1:]
     if os.path.basename(applet) in _SHELL_APPLETS:
-        return Interpreter(InterpreterKind.SHELL, _shell_input(rest))
+        return _shell(rest)
     return _NONE
 
 
@@ -95,7 +97,13 @@ def _is_stream(operand: str) -> bool:
     return operand == "-" or operand.startswith(_STREAM_PATHS)
 
 
-def _shell_input(args: tuple[str, ...]) -> InterpreterInput:
+def _shell(args: tuple[str, ...]) -> Interpreter:
+    source, has_script = _shell_input(args)
+    return Interpreter(InterpreterKind.SHELL, source, has_script)
+
+
+def _shell_input(args: tuple[str, ...]) -> tuple[InterpreterInput, bool]:
+    """Return where a shell's commands come from, and whether that is a file named by an argument."""
     skip = False
     for arg in args:
         if skip:
@@ -106,15 +114,15 @@ def _shell_input(args: tuple[str, ...]) -> InterpreterInput:
             continue
         elif arg.startswith("--"):
             if arg in ("--command", "--init-command"):
-                return InterpreterInput.ARGUMENT
+                return InterpreterInput.ARGUMENT, False
         elif arg[:1] in "-+" and len(arg) > 1:
             if "c" in arg[1:] and arg[0] == "-":
-                return InterpreterInput.ARGUMENT
+                return InterpreterInput.ARGUMENT, False
             if "s" in arg[1:] and arg[0] == "-":
-                return InterpreterInput.COMMANDS
+                return InterpreterInput.COMMANDS, False
         else:
-            return InterpreterInput.COMMANDS if _is_stream(arg) else InterpreterInput.ARGUMENT
-    return InterpreterInput.COMMANDS
+            return (InterpreterInput.COMMANDS if _is_stream(arg) else InterpreterInput.ARGUMENT), True
+    return InterpreterInput.COMMANDS, False
 
 
 def _code_input(image: str, args: tuple[str, ...]) -> InterpreterInput:

@@ -8,11 +8,11 @@ idle connection), once bytes moved on the remote socket since the process starte
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
-from nbsentinel.context.objects import Family, ObjectKind, ObjectView
+from nbsentinel.context.objects import Family, ObjectKind, ObjectView, Socket
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.detect import dataflow
 from nbsentinel.detect.interpreters import Interpreter, InterpreterInput, InterpreterKind, classify
@@ -29,7 +29,11 @@ _MUCH_LATER_MS = 10_000
 _LATER_UNTIL_MS = 60_000
 SUBJECT_LIMIT = 2_000
 """Processes under judgement at once; beyond it the newest are not taken and `untaken` counts them."""
-_QUIET_STREAMS = ("/dev/null",)
+_QUIET_STREAMS = ("/dev/null", None)
+_STREAM_KINDS = (ObjectKind.PIPE, ObjectKind.FIFO, ObjectKind.SOCKET)
+FIRST_SCRIPT_FD = 3
+ONE_WAY_MS = 1000
+"""A script that waits this long for a line from a remote socket waits for orders, not for a reply."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -38,6 +42,8 @@ class Verdict(msgspec.Struct, frozen=True):
     process: Process
     interpreter: Interpreter
     flow: dataflow.Flow
+    one_way: bool
+    """The peer feeds it, but its standard output goes elsewhere: it answers through other descriptors, or not at all."""
     active: bool | None
     """Whether bytes moved on the remote socket since the process started; None where the kernel does not tell."""
     confidence: Confidence
@@ -64,10 +70,13 @@ class RemoteControl:
     Args:
         table: The process table.
         policy: What is remote, what is trusted.
+        initiated: Tells whether this machine opened a connection; None where that is not known.
     """
 
-    def __init__(self, table: ProcessTable, policy: dataflow.Policy) -> None:
-        self._table, self._policy = table, policy
+    def __init__(
+        self, table: ProcessTable, policy: dataflow.Policy, initiated: Callable[[Socket], bool | None] = lambda _: None
+    ) -> None:
+        self._table, self._policy, self._initiated = table, policy, initiated
         self._subjects: dict[ProcessKey, _Subject] = {}
         self._due: list[tuple[int, ProcessKey]] = []
         self.untaken = 0
@@ -79,9 +88,11 @@ class RemoteControl:
         """Take up a process with a new image or new standard streams, if it could be controlled through them."""
         self.forget(process.key)
         streams = process.stdio
-        if streams[0] is None or streams[0] in _QUIET_STREAMS or (streams[1] is None and streams[2] is None):
+        if all(stream in _QUIET_STREAMS for stream in streams):
             return
         interpreter = classify(view.image(process.key), process.argv)
+        if streams[0] in _QUIET_STREAMS and not interpreter.has_script:
+            return
         sockets = all(stream is not None and stream.startswith("socket:") for stream in streams[:2])
         if interpreter.kind is InterpreterKind.NONE and not sockets:
             return
@@ -145,25 +156,61 @@ class RemoteControl:
         process = self._table.get(subject.key)
         if process is None:
             return None
-        found = dataflow.trace(view, subject.key, self._policy)
+        found = dataflow.trace(view, subject.key, self._policy, _inputs(subject, view))
         subject.touched = found.touched
         self.truncated += found.truncated
-        if found.flow is None:
+        flow, source = found.flow, found.source
+        if flow is None and source and not source.steps and subject.interpreter.kind is InterpreterKind.SHELL:
+            if subject.first_path is None:
+                subject.first_path = now
+            return self._weigh_one_way(subject, process, dataflow.Flow(source, source), view, now)
+        if flow is None:
             subject.first_path = None
             return None
         if subject.first_path is None:
             subject.first_path = now
-        return self._weigh(subject, process, found.flow, view, now)
-
-    def _weigh(
-        self, subject: _Subject, process: Process, flow: dataflow.Flow, view: ObjectView, now: int
-    ) -> Verdict | None:
         active = self._is_active(flow, view, now - subject.since)
         if flow.direct:
-            if subject.interpreter.kind is not InterpreterKind.SHELL and not self._commands(subject):
+            return self._weigh_direct(subject, process, flow, active)
+        return self._weigh_relayed(subject, process, flow, view, now, active)
+
+    def _weigh_one_way(
+        self, subject: _Subject, process: Process, flow: dataflow.Flow, view: ObjectView, now: int
+    ) -> Verdict | None:
+        """Judge a shell whose standard input is the peer's socket and whose output is not."""
+        assert subject.first_path is not None
+        if subject.interpreter.input is InterpreterInput.ARGUMENT:
+            if not view.awaits_input(subject.key) or now - subject.first_path < ONE_WAY_MS:
                 return None
-            level = Confidence.MEDIUM if _is_uncertain(flow) else Confidence.HIGH
-            return Verdict(process, subject.interpreter, flow, active, level)
+        active = self._is_active(flow, view, now - subject.since)
+        return Verdict(process, subject.interpreter, flow, True, active, Confidence.MEDIUM)
+
+    def _weigh_direct(
+        self, subject: _Subject, process: Process, flow: dataflow.Flow, active: bool | None
+    ) -> Verdict | None:
+        """Judge a process whose standard input and output are the peer's sockets.
+
+        A shell always counts. A language's interpreter counts if it asks for commands, runs programs, or connected out by
+        itself: a service has accepted its connection. Any other program counts once it runs programs.
+        """
+        kind = subject.interpreter.kind
+        if kind is not InterpreterKind.SHELL and not self._runs_programs(subject):
+            asks = subject.interpreter.input is InterpreterInput.COMMANDS
+            if kind is InterpreterKind.NONE or not (asks or self._initiated(flow.source.socket) is True):
+                return None
+        level = Confidence.MEDIUM if _is_uncertain(flow) else Confidence.HIGH
+        return Verdict(process, subject.interpreter, flow, False, active, level)
+
+    def _weigh_relayed(
+        self,
+        subject: _Subject,
+        process: Process,
+        flow: dataflow.Flow,
+        view: ObjectView,
+        now: int,
+        active: bool | None,
+    ) -> Verdict | None:
+        """Judge a path through relays, which is a possibility: see the module's docstring."""
         assert subject.first_path is not None
         if now - subject.first_path < CONFIRM_MS:
             return None
@@ -175,12 +222,9 @@ class RemoteControl:
             if not subject.read_input or active is False:
                 return None
         sure = dedicated and active is not False and not _is_uncertain(flow)
-        return Verdict(process, subject.interpreter, flow, active, Confidence.HIGH if sure else Confidence.MEDIUM)
+        return Verdict(process, subject.interpreter, flow, False, active, Confidence.HIGH if sure else Confidence.MEDIUM)
 
-    def _commands(self, subject: _Subject) -> bool:
-        """Return whether something that is not a shell takes commands: it asks for them, or it runs programs."""
-        if subject.interpreter.input is InterpreterInput.COMMANDS:
-            return True
+    def _runs_programs(self, subject: _Subject) -> bool:
         return any(True for _ in self._table.children(subject.key))
 
     def _is_active(self, flow: dataflow.Flow, view: ObjectView, age: int) -> bool | None:
@@ -199,6 +243,15 @@ class RemoteControl:
             if other is not None and other.family is Family.INET:
                 return False
         return True
+
+
+def _inputs(subject: _Subject, view: ObjectView) -> tuple[int, ...]:
+    """Return the descriptors that commands may come from: standard input, and a shell's script where that is a stream."""
+    if not subject.interpreter.has_script:
+        return (0,)
+    ends = view.ends(subject.key) or ()
+    scripts = (end.fd for end in ends if end.fd >= FIRST_SCRIPT_FD and end.reads and end.object.kind in _STREAM_KINDS)
+    return (0, *scripts)
 
 
 def _is_uncertain(flow: dataflow.Flow) -> bool:

@@ -3,6 +3,6 @@
 from benign.cases import command_line, notebooks, processes, terminals
 from benign.cases.base import Case
 
-ALL: tuple[Case, ...] = (*command_line.CASES, *terminals.CASES, *processes.CASES, *notebooks.CASES)
+ALL: tuple[Case, ...] = (*notebooks.CASES, *command_line.CASES, *terminals.CASES, *processes.CASES)
 
 __all__ = ["ALL", "Case"]
