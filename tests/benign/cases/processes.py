@@ -102,32 +102,32 @@ print("total", total)
         resembles="a bind shell by relay: what sits on the pipes is a program that reads data",
         language=Language.PYTHON,
         text="""
-import json, os, select, socket, subprocess, sys, threading, time
-SERVER = "import sys, json\\nfor line in sys.stdin: print(json.dumps({'echo': json.loads(line)['id'] * 2}), flush=True)"
-open("server.py", "w").write(SERVER)
-
-def proxy(guest):
-    child = subprocess.Popen([sys.executable, "server.py", "--stdio"], stdin=-1, stdout=-1, bufsize=0)
-    while True:
-        for side in select.select([guest, child.stdout], [], [])[0]:
-            data = os.read(side.fileno(), 4096)
-            if not data:
-                child.stdin.close()
-                return child.wait()
-            os.write(guest.fileno() if side is child.stdout else child.stdin.fileno(), data)
-
-door = socket.create_server(("127.0.0.1", 0))
-editor = socket.create_connection(door.getsockname())
-thread = threading.Thread(target=proxy, args=(door.accept()[0],))
-thread.start()
-answers = editor.makefile()
+import os, select, socket, subprocess, sys
+EDITOR = '''
+import json, socket, sys, time
+net = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+answers = net.makefile()
 for n in range(10):
-    editor.sendall(json.dumps({"id": n}).encode() + b"\\n")
+    net.sendall(json.dumps({"id": n}).encode() + b"\\n")
     answer = answers.readline()
     time.sleep(0.25)
 print(answer)
-editor.shutdown(socket.SHUT_WR)
-thread.join()
+'''
+SERVER = "import sys, json\\nfor line in sys.stdin: print(json.dumps({'echo': json.loads(line)['id'] * 2}), flush=True)"
+open("server.py", "w").write(SERVER)
+
+door = socket.create_server(("127.0.0.1", 0))
+editor = subprocess.Popen([sys.executable, "-c", EDITOR, str(door.getsockname()[1])])
+guest, _ = door.accept()
+child = subprocess.Popen([sys.executable, "server.py", "--stdio"], stdin=-1, stdout=-1, bufsize=0)
+other = {guest.fileno(): child.stdin.fileno(), child.stdout.fileno(): guest.fileno()}
+while datas := [(side, os.read(side, 4096)) for side in select.select(list(other), [], [])[0]]:
+    if not all(data for _, data in datas):
+        break
+    for side, data in datas:
+        os.write(other[side], data)
+child.stdin.close()
+sys.exit(child.wait() or editor.wait())
 """,
         expects='{"echo": 18}',
     ),
