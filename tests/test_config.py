@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from nbsentinel import config
 from nbsentinel.errors import ConfigError
 
@@ -67,7 +68,7 @@ def test_files_that_are_no_configuration(tmp_path: Path, content: bytes) -> None
 
 def test_missing_file() -> None:
     """A file that is not there is named."""
-    with pytest.raises(ConfigError, match="/nowhere/agent.toml"):
+    with pytest.raises(ConfigError, match=r"/nowhere/agent\.toml"):
         config.load(Path("/nowhere/agent.toml"))
 
 
@@ -78,7 +79,7 @@ def test_example_is_the_default() -> None:
 
 def test_every_key_is_explained() -> None:
     """Each key has a meaning in the reference."""
-    assert all(len(key.description) > 10 for key in config.keys())
+    assert all(len(key.description) > 10 for key in config.all_keys())
 
 
 def test_reference_is_up_to_date() -> None:

@@ -7,6 +7,7 @@ import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nbsentinel.text import COMMAND_LIMIT, MAX_SAFE_INTEGER, arguments, json_safe, visible
 
 
@@ -44,7 +45,11 @@ def test_long_arguments_are_cut_and_fingerprinted() -> None:
     assert arguments(b"ls\0-l\0") == (("ls", "-l"), 6, None)
 
 
-@given(st.recursive(st.integers() | st.booleans() | st.text(max_size=5), lambda c: st.lists(c) | st.dictionaries(st.text(), c)))
+@given(
+    st.recursive(
+        st.integers() | st.booleans() | st.text(max_size=5), lambda c: st.lists(c) | st.dictionaries(st.text(), c)
+    )
+)
 def test_integers_stay_exact_in_json(value: object) -> None:
     """No integer leaves that a JSON reader with doubles would change."""
 

@@ -27,7 +27,17 @@ ALLOWED = {
     "local": {"report", "errors"},
 }
 COLLECTOR_MAY = {"attest", "errors", "report.ocsf", "report.ocsf_objects", ""}
-AGENT_NEVER_LOADS = ("sigma", "yaml", "fastapi", "sqlalchemy", "pydantic", "boto3", "rich", "watchdog", "jupyter_server")
+AGENT_NEVER_LOADS = (
+    "sigma",
+    "yaml",
+    "fastapi",
+    "sqlalchemy",
+    "pydantic",
+    "boto3",
+    "rich",
+    "watchdog",
+    "jupyter_server",
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -79,5 +89,9 @@ def test_agent_never_loads_what_it_does_not_need() -> None:
 
 def test_no_module_has_outgrown_its_place() -> None:
     """No module is longer than 400 lines."""
-    long = {str(p.relative_to(ROOT)): n for p in [*AGENT.rglob("*.py"), *COLLECTOR.rglob("*.py")] if (n := len(p.read_text().splitlines())) > 400}
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in [*AGENT.rglob("*.py"), *COLLECTOR.rglob("*.py")]
+        if (n := len(p.read_text().splitlines())) > 400
+    }
     assert long == {}

@@ -266,7 +266,9 @@ class Agent:
             sensor.stop()
         self._drain_lanes()
         self._state = "stopped"
-        event = AgentEvent(at=now_ms(), what=Lifecycle.GOODBYE, message="The agent was told to stop", details=self._vitals())
+        event = AgentEvent(
+            at=now_ms(), what=Lifecycle.GOODBYE, message="The agent was told to stop", details=self._vitals()
+        )
         self._recorder.record_own(event)
         self._outlets.stop(DRAIN_S)
         self._server.stop()

@@ -1,4 +1,4 @@
-"""The agent's configuration: one TOML file, typed; the reference in docs/reference/configuration.md is made from here."""
+"""The configuration: one TOML file, typed; docs/reference/configuration.md is made from these types."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ FILE_LIMIT = 1 << 20
 class AgentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the agent keeps its things."""
 
-    state_dir: Annotated[str, Meta(description="Folder for the spool and the agent's identity; made with mode 0700.")] = ""
-    run_dir: Annotated[str, Meta(description="Folder for the socket that `status` and `findings` use; made with mode 0700.")] = ""
+    state_dir: Annotated[
+        str, Meta(description="Folder for the spool and the agent's identity; made with mode 0700.")
+    ] = ""
+    run_dir: Annotated[
+        str, Meta(description="Folder for the socket that `status` and `findings` use; made with mode 0700.")
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe lines that go to standard error.")
     ] = "info"
@@ -37,22 +41,29 @@ class AgentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class SensorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is watched, and how often."""
 
-    procfs_period_ms: Annotated[int, Meta(ge=50, le=10_000, description="Milliseconds between two looks at /proc.")] = 200
-    queue_limit: Annotated[int, Meta(ge=100, le=1_000_000, description="Observations that may wait, for each sensor.")] = 20_000
+    procfs_period_ms: Annotated[int, Meta(ge=50, le=10_000, description="Milliseconds between two looks at /proc.")] = (
+        200
+    )
+    queue_limit: Annotated[
+        int, Meta(ge=100, le=1_000_000, description="Observations that may wait, for each sensor.")
+    ] = 20_000
 
 
 class DetectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What counts as remote and what is trusted."""
 
     loopback_is_remote: Annotated[
-        bool, Meta(description="Count peers on this machine as remote. For demos and tests: expect findings on local services.")
+        bool,
+        Meta(
+            description="Count peers on this machine as remote. For demos and tests: expect findings on local services."
+        ),
     ] = False
     rules: Annotated[str, Meta(description="A rule pack to use instead of the one in the package.")] = ""
     trusted_broker: Annotated[
         tuple[Broker, ...],
         Meta(
-            description="Programs that hold terminals for their users, beside the Jupyter server: `exe` is a glob on the "
-            "running file, `argv` are globs on its arguments in order."
+            description="Programs that hold terminals for their users, beside the Jupyter server: `exe` is a glob on "
+            "the running file, `argv` are globs on its arguments in order."
         ),
     ] = ()
 
@@ -67,8 +78,12 @@ class CollectorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """The collector that events are sent to."""
 
     url: Annotated[str, Meta(description="Base URL, for example `https://collector.example.com`; empty for none.")] = ""
-    token_file: Annotated[str, Meta(description="File with the one-time enrolment token; read at the first start only.")] = ""
-    ca_bundle: Annotated[str, Meta(description="PEM file of the certificate authorities to trust; empty for the usual ones.")] = ""
+    token_file: Annotated[
+        str, Meta(description="File with the one-time enrolment token; read at the first start only.")
+    ] = ""
+    ca_bundle: Annotated[
+        str, Meta(description="PEM file of the certificate authorities to trust; empty for the usual ones.")
+    ] = ""
     connect_timeout_seconds: Annotated[int, Meta(ge=1, le=300, description="Longest wait for a connection.")] = 5
     read_timeout_seconds: Annotated[int, Meta(ge=1, le=600, description="Longest wait for an answer.")] = 30
     batch_events: Annotated[int, Meta(ge=1, le=5000, description="Events in one request.")] = 500
@@ -78,7 +93,12 @@ class SpoolSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The durable queue on disk between detection and sinks."""
 
     max_mebibytes: Annotated[
-        int, Meta(ge=4, le=65_536, description="Size bound of the waiting events; oldest low severity goes first, and that is signed.")
+        int,
+        Meta(
+            ge=4,
+            le=65_536,
+            description="Size bound of the waiting events; oldest low severity goes first, and that is signed.",
+        ),
     ] = 256
 
 
@@ -87,7 +107,9 @@ class ReportSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     level: Annotated[
         Literal["findings", "context", "all"],
-        Meta(description="`findings`: findings alone; `context`: with the events of their lineage; `all`: every event."),
+        Meta(
+            description="`findings`: findings alone; `context`: with the events of their lineage; `all`: every event."
+        ),
     ] = "context"
     file: FileSection = FileSection()
     collector: CollectorSection = CollectorSection()
@@ -136,7 +158,9 @@ def parse(text: str, source: str = "<text>") -> Config:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not valid TOML: {error}", hint="See docs/reference/configuration.md for an example.") from error
+        raise ConfigError(
+            f"{source}: not valid TOML: {error}", hint="See docs/reference/configuration.md for an example."
+        ) from error
     try:
         return msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
@@ -163,7 +187,9 @@ def load(path: Path | None) -> Config:
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError(f"{path}: cannot be read: {reason}", hint="Give the path of a TOML file with --config.") from error
+        raise ConfigError(
+            f"{path}: cannot be read: {reason}", hint="Give the path of a TOML file with --config."
+        ) from error
     if len(data) > FILE_LIMIT:
         raise ConfigError(f"{path}: larger than {FILE_LIMIT} bytes", hint="This is hardly a configuration file.")
     config = parse(text, str(path))
@@ -181,7 +207,9 @@ def _check_paths(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: {key}: {value} cannot be read", hint="Check the path and its permissions.")
     url = config.report.collector.url
     if url and not url.startswith(("https://", "http://")):
-        raise ConfigError(f"{source}: report.collector.url: {url!r} is not an http(s) URL", hint="Begin it with https://")
+        raise ConfigError(
+            f"{source}: report.collector.url: {url!r} is not an http(s) URL", hint="Begin it with https://"
+        )
     if config.report.file.path and Path(config.report.file.path).is_dir():
         raise ConfigError(f"{source}: report.file.path: is a folder", hint="Give the path of a file.")
 
@@ -196,7 +224,7 @@ class Key(msgspec.Struct, frozen=True):
     description: str
 
 
-def keys() -> Iterator[Key]:
+def all_keys() -> Iterator[Key]:
     """Yield every key with its type, default and meaning, in the order of the file."""
     yield from _section_keys(Config, "")
 
@@ -215,7 +243,7 @@ def _section_keys(struct: type[msgspec.Struct], section: str) -> Iterator[Key]:
         yield Key(section, field.name, _type_name(inner, bounds), shown, bounds.description if bounds else "")
 
 
-def _type_name(hint: Any, meta: Meta | None) -> str:  # noqa: ANN401 - a type expression has no type of its own
+def _type_name(hint: Any, meta: Meta | None) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(f'"{value}"' for value in get_args(hint))
     name = {str: "string", int: "integer", bool: "true or false"}.get(hint, "list of tables")
@@ -228,20 +256,27 @@ def example() -> str:
     """Return a TOML file with every key at its default and its meaning as a comment."""
     lines: list[str] = []
     section = None
-    for key in keys():
+    for key in all_keys():
         if key.section != section:
             section = key.section
             lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
         lines.append(f"# {key.description} ({key.type})")
-        lines.append(f"# {key.name} = {key.default}" if key.default in ("null", "[]") else f"{key.name} = {key.default}")
+        lines.append(
+            f"# {key.name} = {key.default}" if key.default in ("null", "[]") else f"{key.name} = {key.default}"
+        )
     return "\n".join(lines) + "\n"
 
 
 def reference() -> str:
     """Return the reference page of the configuration, in Markdown."""
-    lines = ["# Configuration", "", "Made from the types in `agent/nbsentinel/config.py` by `nbsentinel config reference`.", ""]
+    lines = [
+        "# Configuration",
+        "",
+        "Made from the types in `agent/nbsentinel/config.py` by `nbsentinel config reference`.",
+        "",
+    ]
     section = None
-    for key in keys():
+    for key in all_keys():
         if key.section != section:
             section = key.section
             lines += ["", f"## `[{section}]`", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]

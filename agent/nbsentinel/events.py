@@ -1,7 +1,7 @@
 """What sensors observe and what detection concludes: values only, no I/O, no imports from the rest of the agent.
 
 Text in these values has passed `nbsentinel.text.visible`: it is printable, bounded and safe to sign, whatever bytes a
-process put into its arguments. Times are milliseconds since the epoch, as OCSF wants them, unless a name says otherwise.
+process put into its arguments. Times are milliseconds since the epoch, as OCSF wants them, unless told otherwise.
 """
 
 from __future__ import annotations

@@ -13,4 +13,4 @@ def forbid_dumps() -> bool:
 
     From then on even we cannot read our own environ or io under /proc. An execve resets it.
     """
-    return ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)

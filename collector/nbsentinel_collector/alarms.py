@@ -26,7 +26,10 @@ class Kind(NamedTuple):
 
 
 TOKEN_REUSED = Kind(
-    "token_reused", "Enrolment token used twice", "Somebody has a copy of the token: one of the two is not your agent.", 4
+    "token_reused",
+    "Enrolment token used twice",
+    "Somebody has a copy of the token: one of the two is not your agent.",
+    4,
 )
 FORK = Kind(
     "fork",
@@ -40,12 +43,8 @@ RESTARTED = Kind(
     "The agent before it was killed or lost. Whoever did it may have put a program of his own in its place.",
     3,
 )
-SILENT = Kind(
-    "silent", "Agent fell silent", "It said no goodbye and is not heard any more: an unexplained stop.", 2
-)
-MISSING = Kind(
-    "events_missing", "Events are missing from a chain", "The agent has not stated that it dropped them.", 4
-)
+SILENT = Kind("silent", "Agent fell silent", "It said no goodbye and is not heard any more: an unexplained stop.", 2)
+MISSING = Kind("events_missing", "Events are missing from a chain", "The agent has not stated that it dropped them.", 4)
 _SEVERITIES = {1: "Informational", 2: "Low", 3: "Medium", 4: "High", 5: "Critical"}
 
 
@@ -85,7 +84,9 @@ def as_ocsf(kind: Kind, *, uid: str, at: int, detail: str, agent_uid: str, chain
     }
 
 
-def alarm(connection: Connection, kind: Kind, *, key: str, detail: str, agent_uid: str = "", chain_uid: str = "") -> bool:
+def alarm(
+    connection: Connection, kind: Kind, *, key: str, detail: str, agent_uid: str = "", chain_uid: str = ""
+) -> bool:
     """Store a finding once for each key; return whether it is new.
 
     Args:
@@ -101,7 +102,9 @@ def alarm(connection: Connection, kind: Kind, *, key: str, detail: str, agent_ui
         return False
     uid, at = str(uuid.uuid4()), now_ms()
     event = as_ocsf(kind, uid=uid, at=at, detail=detail, agent_uid=agent_uid, chain_uid=chain_uid)
-    sequence = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(events.c.sequence), 0)).where(events.c.chain_uid == CHAIN))
+    sequence = connection.scalar(
+        sa.select(sa.func.coalesce(sa.func.max(events.c.sequence), 0)).where(events.c.chain_uid == CHAIN)
+    )
     result = connection.execute(
         events.insert().values(
             chain_uid=CHAIN,

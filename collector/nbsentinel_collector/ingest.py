@@ -50,7 +50,7 @@ class _ChainBatch:
         self.changes: dict[str, object] = {}
         self.caught_up = False
 
-    def take(self, line: bytes, number: int, at: int, *, across_gap: bool) -> None:
+    def take(self, line: bytes, at: int, *, across_gap: bool) -> None:
         accepted = verify_next(line, self.state, across_gap=across_gap)
         self.state, event = accepted.state, accepted.event
         if self.state.key != self.keys[-1]:
@@ -102,7 +102,9 @@ def ingest(store: Store, lines: Sequence[bytes], *, across_gap: bool = False) ->
         outcome = _try(store, lines, across_gap=across_gap)
         if outcome is not None:
             return outcome
-    raise ProblemError(409, "busy", "Chain is being written", "other requests for the same chain were faster; try again")
+    raise ProblemError(
+        409, "busy", "Chain is being written", "other requests for the same chain were faster; try again"
+    )
 
 
 def _try(store: Store, lines: Sequence[bytes], *, across_gap: bool) -> Outcome | None:
@@ -120,7 +122,7 @@ def _try(store: Store, lines: Sequence[bytes], *, across_gap: bool) -> Outcome |
             outcome.duplicates += 1
             continue
         try:
-            batch.take(line, number, at, across_gap=across_gap)
+            batch.take(line, at, across_gap=across_gap)
         except IntegrityError as error:
             raise _problem(error, number, batch) from None
         outcome.accepted += 1
@@ -173,7 +175,13 @@ def _repeated(store: Store, batch: _ChainBatch, item: Signed, line: bytes, numbe
     detail = f"line {number}: event {sequence} is known with other content"
     if not _is_genuine(item, batch.keys):
         raise ProblemError(
-            400, Reason.BAD_SIGNATURE.value, "Event does not verify", detail, line=number, chain_uid=batch.uid, sequence=sequence
+            400,
+            Reason.BAD_SIGNATURE.value,
+            "Event does not verify",
+            detail,
+            line=number,
+            chain_uid=batch.uid,
+            sequence=sequence,
         )
     with store.write() as connection:
         alarms.alarm(

@@ -19,7 +19,9 @@ class Metrics:
         self.duplicates = Counter("nbsentinel_events_duplicate", "Events received again", registry=self.registry)
         self.refused = Counter("nbsentinel_requests_refused", "Requests refused", ["reason"], registry=self.registry)
         self.enrolled = Counter("nbsentinel_enrolments", "Enrolments accepted", registry=self.registry)
-        self.seconds = Histogram("nbsentinel_ingest_seconds", "Time to verify and store a batch", registry=self.registry)
+        self.seconds = Histogram(
+            "nbsentinel_ingest_seconds", "Time to verify and store a batch", registry=self.registry
+        )
         self.agents = Gauge("nbsentinel_agents", "Agents by state", ["state"], registry=self.registry)
 
     def render(self, store: Store, silence_seconds: int) -> bytes:

@@ -26,7 +26,7 @@ class ProblemError(Exception):
 
     def response(self) -> JSONResponse:
         """Return the answer."""
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None  # noqa: PLR2004 - HTTP's own number
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
         body = {
             "type": TYPE + self.code,
             "title": self.title,

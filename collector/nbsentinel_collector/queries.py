@@ -17,7 +17,9 @@ PAGE = 1_000
 """Rows fetched at a time for an export."""
 
 
-def findings(store: Store, *, after: int, limit: int, agent_uid: str | None, min_severity: int) -> list[dict[str, object]]:
+def findings(
+    store: Store, *, after: int, limit: int, agent_uid: str | None, min_severity: int
+) -> list[dict[str, object]]:
     """Return findings of agents and of the collector itself, in the order of their arrival."""
     query = sa.select(events).where(
         events.c.class_uid == FINDING_CLASS, events.c.id > after, events.c.severity_id >= min_severity

@@ -12,7 +12,11 @@ CHECK_SECONDS = 5.0
 
 def check(store: Store, silence_seconds: int) -> int:
     """Raise a finding for each agent whose newest chain fell silent; once for each silence. Return how many are new."""
-    newest = sa.select(chains.c.agent_uid, sa.func.max(chains.c.ordinal).label("ordinal")).group_by(chains.c.agent_uid).subquery()
+    newest = (
+        sa.select(chains.c.agent_uid, sa.func.max(chains.c.ordinal).label("ordinal"))
+        .group_by(chains.c.agent_uid)
+        .subquery()
+    )
     query = (
         sa.select(chains)
         .join(newest, newest.c.ordinal == chains.c.ordinal)

@@ -74,7 +74,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's connection
+def _prepare_sqlite(connection: Any, _record: object) -> None:
     # SQLAlchemy begins transactions; the driver must not begin its own, weaker ones.
     connection.isolation_level = None
     cursor = connection.cursor()

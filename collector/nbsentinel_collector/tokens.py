@@ -81,6 +81,8 @@ def use(connection: Connection, secret: bytes, token: str, *, agent_uid: str, fi
         tokens.update().where(tokens.c.sha256 == digest(token)).values(used_for=fingerprint, agent_uid=agent_uid)
     )
     connection.execute(
-        tokens.insert().values(sha256=digest(successor), agent_uid=agent_uid, expires_at=None, used_for=None, note="rotated")
+        tokens.insert().values(
+            sha256=digest(successor), agent_uid=agent_uid, expires_at=None, used_for=None, note="rotated"
+        )
     )
     return successor

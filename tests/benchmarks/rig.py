@@ -20,7 +20,15 @@ def as_user() -> list[str]:
     """Command prefix that drops root."""
     if os.geteuid() != 0:
         return []
-    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"]
+    return [
+        "setpriv",
+        f"--reuid={USER}",
+        f"--regid={USER}",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--",
+    ]
 
 
 class Rig:
@@ -66,7 +74,9 @@ def agent(extra: str = "") -> Iterator[Rig]:
     program = [*as_user(), sys.executable, "-m", "nbsentinel"]
     environment = {**os.environ, "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*program, "agent", "--config", str(config)], stderr=log, env=environment, cwd=folder)
+        process = subprocess.Popen(
+            [*program, "agent", "--config", str(config)], stderr=log, env=environment, cwd=folder
+        )
         try:
             status = [*program, "status", "--run-dir", str(folder / "run"), "--json"]
             deadline = time.monotonic() + 30

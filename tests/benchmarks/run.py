@@ -34,7 +34,11 @@ class Figure(NamedTuple):
         return self.measured <= self.goal if self.at_most else self.measured >= self.goal
 
 
-PARTS: dict[str, Callable[[], list[tuple]]] = {"idle": idle.measure, "latency": latency.measure, "collector": collector.measure}
+PARTS: dict[str, Callable[[], list[tuple]]] = {
+    "idle": idle.measure,
+    "latency": latency.measure,
+    "collector": collector.measure,
+}
 
 
 def main(names: list[str]) -> None:

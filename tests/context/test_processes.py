@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from nbsentinel.context import processes as module
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.events import Exec, Exit, KernelInfo, Millis, OriginKind, ProcessKey
 from support.simulation import System
-
-import pytest
 
 
 def fill(system: System) -> ProcessTable:

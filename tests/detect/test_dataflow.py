@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from nbsentinel.context.objects import Family, KernelObject
 from nbsentinel.detect.dataflow import MAX_RELAYS, trace
 from nbsentinel.events import ProcessKey
@@ -80,7 +81,7 @@ def test_pty_held_by_a_connected_process(system: System, shell: ProcessKey) -> N
 
 
 def test_neighbours_on_a_terminal_feed_nothing(system: System, shell: ProcessKey) -> None:
-    """ssh started in a terminal holds a connection and the terminal, but it does not feed the terminal's shell."""
+    """Ssh started in a terminal holds a connection and the terminal, but it does not feed the terminal's shell."""
     master, slave = system.pty()
     system.stdio(shell, slave, slave)
     relay(system, master)

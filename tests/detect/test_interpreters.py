@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from nbsentinel.detect.interpreters import InterpreterInput, InterpreterKind, classify
 
 COMMANDS, ARGUMENT = InterpreterInput.COMMANDS, InterpreterInput.ARGUMENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from nbsentinel.context.objects import Activity, KernelObject
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.detect.remote import CONFIRM_MS, RemoteControl, Verdict

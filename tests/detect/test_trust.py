@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from nbsentinel.context.objects import ObjectKind
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.detect.dataflow import trace
@@ -25,7 +26,9 @@ class Studio:
         self.system.hold(self.server, 6, self.system.connection(BROWSER))
         self.master, self.slave = self.system.pty()
         self.system.hold(self.server, 7, self.master)
-        self.terminal = self.system.start("/bin/bash", image="shell", parent=self.server, tty=f"pts/{self.slave.number}")
+        self.terminal = self.system.start(
+            "/bin/bash", image="shell", parent=self.server, tty=f"pts/{self.slave.number}"
+        )
         self.system.stdio(self.terminal, self.slave, self.slave)
         info = KernelInfo(kernel_id="k", connection_file="/run/kernel-k.json", ip="127.0.0.1", ports=(5001, 5002))
         self.kernel = self.system.start("/opt/conda/bin/python3", parent=self.server, kernel=info)
@@ -92,7 +95,9 @@ def test_port_in_a_connection_file_that_nobody_listens_on(studio: Studio) -> Non
     """A connection file does not make a port trusted; the kernel must listen on it."""
     master, slave = studio.system.pty()
     studio.system.hold(studio.kernel, 22, master)
-    studio.system.hold(studio.kernel, 23, studio.system.connection(Endpoint("127.0.0.1", 4444), Endpoint("127.0.0.1", 5002)))
+    studio.system.hold(
+        studio.kernel, 23, studio.system.connection(Endpoint("127.0.0.1", 4444), Endpoint("127.0.0.1", 5002))
+    )
     shell = studio.system.start("/bin/bash", image="shell", parent=studio.kernel)
     studio.system.stdio(shell, slave, slave)
     studio.see()

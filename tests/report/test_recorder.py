@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from nbsentinel.attest.chain import Chain
 from nbsentinel.attest.verify import ChainState, verify_genesis, verify_next
 from nbsentinel.errors import SpoolError

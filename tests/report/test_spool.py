@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from nbsentinel.errors import SpoolError
 from nbsentinel.report.spool import Entry, Spool
 
 
-def entry(sequence: int, *, severity: int = 1, chain: str = "c", size: int = 20, vital: bool = False, kind: int = 1007) -> Entry:
+def entry(
+    sequence: int, *, severity: int = 1, chain: str = "c", size: int = 20, vital: bool = False, kind: int = 1007
+) -> Entry:
     line = b"%d:" % sequence + b"x" * size
     return Entry(chain=chain, sequence=sequence, class_uid=kind, severity=severity, line=line, vital=vital)
 

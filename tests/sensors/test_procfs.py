@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+
 from nbsentinel.context.objects import ObjectKind
 from nbsentinel.events import Connect, Exec, Exit, Observation, SensorState, StdioChange
 from nbsentinel.sensors.base import Lane
@@ -114,7 +115,10 @@ def test_known_shells_wake_the_sensor() -> None:
         seen.clear()
         child = subprocess.Popen(["sh", "-c", "sleep 3.04; :"])
         deadline = time.monotonic() + 3
-        while not any(isinstance(o, Exec) and o.process.key.pid == child.pid for o in seen) and time.monotonic() < deadline:
+        while (
+            not any(isinstance(o, Exec) and o.process.key.pid == child.pid for o in seen)
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         assert any(isinstance(o, Exec) and o.process.key.pid == child.pid for o in seen)
         child.kill()

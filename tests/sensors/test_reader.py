@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from nbsentinel.events import ProcessKey
 from nbsentinel.sensors.procfs import reader
 

@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+
 from nbsentinel.context.objects import Family
 from nbsentinel.events import Endpoint, Inode
 from nbsentinel.sensors.procfs import sockets
@@ -42,7 +43,10 @@ def test_mapped_addresses_are_given_as_ipv4() -> None:
 
 def test_connected_and_bound_datagram_sockets() -> None:
     """A connected UDP socket has a peer, a bound one has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
+    ):
         one.bind(("127.0.0.1", 0))
         two.connect(one.getsockname())
         found = sockets.inet_sockets()

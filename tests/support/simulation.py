@@ -85,7 +85,12 @@ class System:
         return KernelObject(ObjectKind.PTY_MASTER, number), KernelObject(ObjectKind.PTY_SLAVE, number)
 
     def connection(
-        self, remote: Endpoint | None = ATTACKER, local: Endpoint = HERE, protocol: str = "tcp", *, listening: bool = False
+        self,
+        remote: Endpoint | None = ATTACKER,
+        local: Endpoint = HERE,
+        protocol: str = "tcp",
+        *,
+        listening: bool = False,
     ) -> KernelObject:
         """Make an internet socket."""
         inode = Inode(next(self._numbers))
@@ -100,7 +105,9 @@ class System:
         ends = (Endpoint("127.0.0.1", one), Endpoint("127.0.0.1", two)) if family is Family.INET else (None, None)
         for inode, peer, local, remote in ((one, two, *ends), (two, one, *reversed(ends))):
             protocol = "tcp" if family is Family.INET else ""
-            self.sockets[inode] = Socket(inode=inode, family=family, protocol=protocol, local=local, remote=remote, peer=peer)
+            self.sockets[inode] = Socket(
+                inode=inode, family=family, protocol=protocol, local=local, remote=remote, peer=peer
+            )
         return KernelObject(ObjectKind.SOCKET, one), KernelObject(ObjectKind.SOCKET, two)
 
     def unlisted_socket(self) -> KernelObject:
@@ -138,8 +145,12 @@ class System:
 def _name(end: End | None) -> str | None:
     if end is None:
         return None
-    return {ObjectKind.PTY_SLAVE: "/dev/pts/", ObjectKind.FIFO: "/tmp/fifo"}.get(end.object.kind, f"{end.object.kind.value}:[") + (
-        "" if end.object.kind is ObjectKind.FIFO else f"{end.object.number}" + ("" if end.object.kind is ObjectKind.PTY_SLAVE else "]")
+    return {ObjectKind.PTY_SLAVE: "/dev/pts/", ObjectKind.FIFO: "/tmp/fifo"}.get(
+        end.object.kind, f"{end.object.kind.value}:["
+    ) + (
+        ""
+        if end.object.kind is ObjectKind.FIFO
+        else f"{end.object.number}" + ("" if end.object.kind is ObjectKind.PTY_SLAVE else "]")
     )
 
 

@@ -50,7 +50,7 @@ class _Commands(click.Group):
 def cli() -> None:
     """Runtime sentinel for SageMaker Studio and JupyterLab.
 
-    Sees reverse shells and credential harvesting without a privilege, says which notebook did it, and proves what it saw.
+    Sees reverse shells without a privilege, says which notebook opened them, and proves what it saw.
     """
 
 

@@ -31,7 +31,9 @@ def _need_extra() -> None:
         import sqlalchemy  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise NbsentinelError(f"the collector needs {error.name}", hint="pip install 'nbsentinel[collector]'") from error
+        raise NbsentinelError(
+            f"the collector needs {error.name}", hint="pip install 'nbsentinel[collector]'"
+        ) from error
 
 
 @click.group("collector", invoke_without_command=True)

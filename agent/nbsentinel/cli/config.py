@@ -37,7 +37,7 @@ def show(config_path: Path | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(values, sort_keys=True))
         return
-    for key in configuration.keys():
+    for key in configuration.all_keys():
         value = values
         for part in [*key.section.split("."), key.name]:
             value = value[part]

@@ -58,7 +58,7 @@ class _Screen:
 
         self.console: Console = Console()
 
-    def show(self, step: str, value: Any) -> None:  # noqa: ANN401 - differs by step
+    def show(self, step: str, value: Any) -> None:
         """Print one step."""
         getattr(self, f"_{step}")(value)
 

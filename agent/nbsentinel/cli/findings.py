@@ -21,7 +21,9 @@ _STYLES = {1: "dim", 2: "cyan", 3: "yellow", 4: "bold red", 5: "bold white on re
 @run_dir_option
 @json_option
 @click.option("--follow", is_flag=True, help="Keep showing new findings until interrupted.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(0, 1000), help="Newest findings to begin with.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(0, 1000), help="Newest findings to begin with."
+)
 def command(run_dir: Path, as_json: bool, follow: bool, limit: int) -> None:
     """Show what was found on this machine, newest last."""
     from nbsentinel.local.client import ask
@@ -73,7 +75,7 @@ def process_tree(evidence: dict[str, Any], root: int | None = None) -> Renderabl
     return top
 
 
-def _label(process: dict[str, Any], escape: Any) -> str:  # noqa: ANN401 - rich's function
+def _label(process: dict[str, Any], escape: Any) -> str:
     command = str(process.get("cmd_line") or process.get("name") or "?")
     return f"[dim]{process.get('pid')}[/] {escape(command if len(command) <= 150 else command[:149] + '…')}"
 
@@ -113,7 +115,12 @@ def render(event: dict[str, Any]) -> RenderableType:
     facts.add_row("what", escape(info["title"]))
     facts.add_row("why it matters", escape(info.get("desc", "")))
     facts.add_row("how sure", event.get("confidence", ""))
-    for label, name in (("bytes flow", "RelayPath"), ("belongs to", "origin"), ("notebook", "notebook"), ("cell", "cell")):
+    for label, name in (
+        ("bytes flow", "RelayPath"),
+        ("belongs to", "origin"),
+        ("notebook", "notebook"),
+        ("cell", "cell"),
+    ):
         if value := enrichment(event, name):
             facts.add_row(label, escape(value))
     techniques = [(a.get("sub_technique") or a["technique"]) for a in info.get("attacks", ())]
@@ -121,4 +128,9 @@ def render(event: dict[str, Any]) -> RenderableType:
     if advice := event.get("remediation", {}).get("desc"):
         facts.add_row("what to do", escape(advice))
     title = f"[{style}]{event['severity'].upper()}[/] {at}"
-    return Panel(Group(facts, "", process_tree(evidence, _origin_pid(event))), title=title, title_align="left", border_style=style)
+    return Panel(
+        Group(facts, "", process_tree(evidence, _origin_pid(event))),
+        title=title,
+        title_align="left",
+        border_style=style,
+    )

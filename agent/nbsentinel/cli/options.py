@@ -16,7 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 def config_option(function: F) -> F:
     """Add `--config FILE`."""
     return click.option(
-        "--config", "config_path", type=click.Path(path_type=Path), help="TOML file; without it every key has its default."
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="TOML file; without it every key has its default.",
     )(function)
 
 

@@ -34,7 +34,9 @@ def _compile(paths: tuple[Path, ...] | list[Path]) -> Compiled:
 
 
 def _failures(compiled: Compiled) -> list[dict[str, object]]:
-    return [{"file": f.file, "line": f.line, "key": f.key, "reason": f.reason, "title": f.title} for f in compiled.failed]
+    return [
+        {"file": f.file, "line": f.line, "key": f.key, "reason": f.reason, "title": f.title} for f in compiled.failed
+    ]
 
 
 def _print_failures(compiled: Compiled) -> None:
@@ -45,7 +47,9 @@ def _print_failures(compiled: Compiled) -> None:
 
 @command.command("compile")
 @PATHS
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File for the pack.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File for the pack."
+)
 def compile_rules(paths: tuple[Path, ...], output: Path) -> int:
     """Compile Sigma rules into a rule pack. Exit code 1 if a rule could not be compiled; the others are in the pack."""
     compiled = _compile(paths)
@@ -83,7 +87,9 @@ def _load(rules: Path | None) -> tuple[Pack, list[dict[str, object]]]:
 
 
 @command.command("list")
-@click.option("--rules", type=click.Path(path_type=Path), help="Rule pack or folder; without it the package's own rules.")
+@click.option(
+    "--rules", type=click.Path(path_type=Path), help="Rule pack or folder; without it the package's own rules."
+)
 @json_option
 def list_rules(rules: Path | None, as_json: bool) -> None:
     """List rules."""
@@ -102,7 +108,7 @@ def list_rules(rules: Path | None, as_json: bool) -> None:
     Console().print(table)
 
 
-def _summary(rule: Any) -> dict[str, object]:  # noqa: ANN401 - a Rule
+def _summary(rule: Any) -> dict[str, object]:
     return {
         "id": rule.id,
         "name": rule.name,
@@ -114,8 +120,12 @@ def _summary(rule: Any) -> dict[str, object]:  # noqa: ANN401 - a Rule
 
 
 @command.command("replay")
-@click.option("--rules", type=click.Path(path_type=Path), help="Rule pack or folder; without it the package's own rules.")
-@click.option("--events", required=True, type=click.Path(path_type=Path), help="File of OCSF events or flat Sigma fields.")
+@click.option(
+    "--rules", type=click.Path(path_type=Path), help="Rule pack or folder; without it the package's own rules."
+)
+@click.option(
+    "--events", required=True, type=click.Path(path_type=Path), help="File of OCSF events or flat Sigma fields."
+)
 @json_option
 def replay(rules: Path | None, events: Path, as_json: bool) -> None:
     """Show which rules fire on recorded events, and how often."""

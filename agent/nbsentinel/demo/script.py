@@ -26,8 +26,6 @@ if os.fork() == 0:
 FINDING_CLASS = 2004
 
 
-
-
 def play(stage: Stage) -> Iterator[tuple[str, Any]]:
     """Yield (step, what to show) as each step has really happened.
 
@@ -133,4 +131,4 @@ def _tamper(database: Path) -> str:
         connection.commit()
     finally:
         connection.close()
-    return f"byte {at} of the stored finding: {line[at:at + 1].decode()!r} became {digit.decode()!r}"
+    return f"byte {at} of the stored finding: {line[at : at + 1].decode()!r} became {digit.decode()!r}"

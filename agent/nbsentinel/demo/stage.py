@@ -26,7 +26,7 @@ class DemoError(NbsentinelError):
     """A step of the demonstration did not happen."""
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = START_S) -> Any:  # noqa: ANN401 - what it returns
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = START_S) -> Any:
     """Return the first true answer of a condition.
 
     Raises:
@@ -103,7 +103,7 @@ class Stage:
         for path in sorted(self.folder.glob("*.log")):
             yield f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}"
 
-    def get(self, path: str, **query: str | int) -> Any:  # noqa: ANN401 - JSON
+    def get(self, path: str, **query: str | int) -> Any:
         """Return the collector's answer, None while it does not answer."""
         import requests
 
@@ -121,7 +121,7 @@ class Stage:
         """Write a configuration, make an enrolment token, serve."""
         config = self.folder / "collector.toml"
         config.write_text(
-            f'[collector]\nhost = "127.0.0.1"\nport = {self.port}\ndatabase = "sqlite:///{self.database}"\nid = "demo"\n'
+            f'[collector]\nhost = "127.0.0.1"\nport = {self.port}\nid = "demo"\ndatabase = "sqlite:///{self.database}"\n'
         )
         made = subprocess.run(
             self.nbsentinel("collector", "token", "--config", str(config)), capture_output=True, text=True, check=False
@@ -179,6 +179,7 @@ def notebook_kernel(folder: Path) -> Iterator[Callable[[str], object]]:
     manager = KernelManager(kernel_name="python3", connection_file=str(folder / "kernel-demo.json"))
     environment = {**os.environ, "JPY_SESSION_NAME": str(folder / "demo.ipynb"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     # The kernel specification of this very environment, whatever else is installed for the user.
+    assert manager.kernel_spec is not None
     manager.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     client = None
     try:
@@ -187,7 +188,9 @@ def notebook_kernel(folder: Path) -> Iterator[Callable[[str], object]]:
         client = manager.blocking_client()
         client.start_channels()
         client.wait_for_ready(timeout=START_S)
-        yield functools.partial(client.execute_interactive, timeout=START_S, allow_stdin=False, output_hook=lambda _: None)
+        yield functools.partial(
+            client.execute_interactive, timeout=START_S, allow_stdin=False, output_hook=lambda _: None
+        )
     finally:
         if client is not None:
             client.stop_channels()

@@ -1,7 +1,7 @@
 """Who feeds a process and who hears it: the way of the bytes through kernel objects, decided without names.
 
-A process is remotely controlled when some path leads from a remote peer to its standard input, and some path leads from
-its standard output or error to a remote peer. Paths go through sockets, pipes, fifos, pseudo terminals, unix sockets and
+A process is remotely controlled when some path leads from a remote peer to its standard input, and some path from its
+standard output or error to a remote peer. Paths go through sockets, pipes, fifos, pseudo terminals, unix sockets and
 any process that holds the two ends (a relay). What a relay really does with the bytes cannot be seen, so a path is a
 possibility; the caller weighs it.
 
@@ -157,7 +157,11 @@ class _Search:
                     self.truncated = True
                     return None
                 for end in self.view.ends(relay) or ():
-                    if end.object in seen or end.object == other or not (end.reads if way is Direction.INPUT else end.writes):
+                    if (
+                        end.object in seen
+                        or end.object == other
+                        or not (end.reads if way is Direction.INPUT else end.writes)
+                    ):
                         continue
                     seen.add(end.object)
                     further = (*steps, Step(other, relay), Step(end.object, None))
@@ -213,7 +217,9 @@ def _first(search: _Search, ends: dict[int, End], fds: Sequence[int], way: Direc
         if end is None:
             continue
         found = search.path(end.object, way)
-        found = found or _unlisted(search.view, search.subject, end) or _unbound_datagram(search.view, search.subject, end)
+        found = (
+            found or _unlisted(search.view, search.subject, end) or _unbound_datagram(search.view, search.subject, end)
+        )
         if found is not None:
             return found
     return None

@@ -31,7 +31,6 @@ from nbsentinel.events import (
     Process,
     ProcessKey,
     Severity,
-    StdioChange,
 )
 
 _SEVERITY = {
@@ -97,7 +96,7 @@ class Engine:
             view = view or self._look()
             if isinstance(observation, Exec):
                 findings += self._executed(observation.process, view)
-            elif isinstance(observation, StdioChange) and (known := self._table.get(observation.key)):
+            elif (known := self._table.get(observation.key)) is not None:
                 self._remote.consider(known, view, self._clock())
         return findings + self.tick()
 
@@ -144,7 +143,9 @@ class Engine:
             relay_path=str(behaviour["RelayPath"]),
             relays=relays,
             confidence=verdict.confidence,
-            fields={name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in behaviour.items()},
+            fields={
+                name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in behaviour.items()
+            },
         )
         fields = {**self._process_fields(verdict.process), **behaviour}
         return self._match("process_creation", fields, verdict.process, evidence)
@@ -209,12 +210,7 @@ def render_path(flow: Flow, subject: ProcessKey, get: Callable[[ProcessKey], Pro
 
     def parts(path: Path) -> list[str]:
         peer = str(path.socket.remote) if path.socket.remote else "any peer"
-        found = [peer]
-        for step in reversed(path.steps):
-            if step.relay is not None:
-                found.append(name(step.relay))
-        if path.steps:
-            found.append(str(path.start))
-        return found
+        relays = [name(step.relay) for step in reversed(path.steps) if step.relay is not None]
+        return [peer, *relays, str(path.start)] if path.steps else [peer]
 
     return " → ".join([*parts(flow.source), name(subject), *reversed(parts(flow.sink))])

@@ -179,9 +179,9 @@ class RemoteControl:
     ) -> Verdict | None:
         """Judge a shell whose standard input is the peer's socket and whose output is not."""
         assert subject.first_path is not None
-        if subject.interpreter.input is InterpreterInput.ARGUMENT:
-            if not view.awaits_input(subject.key) or now - subject.first_path < ONE_WAY_MS:
-                return None
+        waits = view.awaits_input(subject.key) and now - subject.first_path >= ONE_WAY_MS
+        if subject.interpreter.input is InterpreterInput.ARGUMENT and not waits:
+            return None
         active = self._is_active(flow, view, now - subject.since)
         return Verdict(process, subject.interpreter, flow, True, active, Confidence.MEDIUM)
 
@@ -222,7 +222,9 @@ class RemoteControl:
             if not subject.read_input or active is False:
                 return None
         sure = dedicated and active is not False and not _is_uncertain(flow)
-        return Verdict(process, subject.interpreter, flow, False, active, Confidence.HIGH if sure else Confidence.MEDIUM)
+        return Verdict(
+            process, subject.interpreter, flow, False, active, Confidence.HIGH if sure else Confidence.MEDIUM
+        )
 
     def _runs_programs(self, subject: _Subject) -> bool:
         return any(True for _ in self._table.children(subject.key))

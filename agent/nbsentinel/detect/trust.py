@@ -137,4 +137,6 @@ class Trust:
             return True
         if holder.key != self.server:
             return False
-        return any(child.tty == f"pts/{index}" and child.session == child.key.pid for child in self._table.children(holder.key))
+        return any(
+            child.tty == f"pts/{index}" and child.session == child.key.pid for child in self._table.children(holder.key)
+        )

@@ -23,7 +23,9 @@ def _connect(run_dir: Path) -> socket.socket:
         connection.connect(str(path))
     except OSError as error:
         connection.close()
-        reason = "no agent runs here" if isinstance(error, (FileNotFoundError, ConnectionRefusedError)) else error.strerror
+        reason = (
+            "no agent runs here" if isinstance(error, (FileNotFoundError, ConnectionRefusedError)) else error.strerror
+        )
         raise AgentUnreachableError(
             f"{path}: {reason}", hint="Start one with `nbsentinel agent`, or name its folder with --run-dir."
         ) from error

@@ -28,7 +28,12 @@ _SEVERITY = {
 }
 _CONFIDENCE = {1: "Low", 2: "Medium", 3: "High"}
 _CATEGORIES = {1: "System Activity", 2: "Findings", 4: "Network Activity", 6: "Application Activity"}
-_CLASSES = {2004: "Detection Finding", 1007: "Process Activity", 4001: "Network Activity", 6002: "Application Lifecycle"}
+_CLASSES = {
+    2004: "Detection Finding",
+    1007: "Process Activity",
+    4001: "Network Activity",
+    6002: "Application Lifecycle",
+}
 _ACTIVITIES = {
     (2004, 1): "Create",
     (2004, 2): "Update",
@@ -65,7 +70,12 @@ class Reporter(msgspec.Struct, frozen=True, kw_only=True):
             hostname=surface.get("hostname"),
             uid=surface.get("resource_arn"),
             region=surface.get("region"),
-            os={"name": platform.system() or "Linux", "type_id": 200, "type": "Linux", "kernel_release": platform.release()},
+            os={
+                "name": platform.system() or "Linux",
+                "type_id": 200,
+                "type": "Linux",
+                "kernel_release": platform.release(),
+            },
         )
 
     def cloud(self) -> Object | None:

@@ -27,7 +27,9 @@ def file(path: str) -> Object:
     deleted = path.endswith(" (deleted)")
     plain = redact_text(path.removesuffix(" (deleted)"))
     name = posixpath.basename(plain) or plain
-    return present(name=name, path=plain, type_id=_FILE_REGULAR, type="Regular File", is_deleted=True if deleted else None)
+    return present(
+        name=name, path=plain, type_id=_FILE_REGULAR, type="Regular File", is_deleted=True if deleted else None
+    )
 
 
 def process(value: Process, lineage: tuple[Process, ...] = ()) -> Object:
@@ -60,13 +62,17 @@ def _one(value: Process, parent: Object | None) -> Object:
 
 def endpoint(value: Endpoint) -> Object:
     """Return one side of a connection."""
-    return present(ip=value.ip, port=value.port if value.port else None)
+    return present(ip=value.ip, port=value.port or None)
 
 
 def connection(value: Connection) -> Object:
     """Return protocol and direction of a connection."""
     direction = {True: (2, "Outbound"), False: (1, "Inbound"), None: (0, "Unknown")}[value.initiated]
-    version = (6, "Internet Protocol version 6 (IPv6)") if ":" in value.remote.ip else (4, "Internet Protocol version 4 (IPv4)")
+    version = (
+        (6, "Internet Protocol version 6 (IPv6)")
+        if ":" in value.remote.ip
+        else (4, "Internet Protocol version 4 (IPv4)")
+    )
     return {
         "direction_id": direction[0],
         "direction": direction[1],

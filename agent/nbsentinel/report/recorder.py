@@ -1,4 +1,4 @@
-"""Sealing and recording: the one place where an event gets its sequence, its link and its signature, and goes to disk."""
+"""Sealing and recording: the one place where an event gets sequence, link and signature, and goes to disk."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from nbsentinel.attest.keys import SigningKey
 from nbsentinel.errors import SpoolError
 from nbsentinel.events import AgentEvent, Lifecycle, Millis, Severity
 from nbsentinel.report import prune
-from nbsentinel.report.spool import Entry, Spool
+from nbsentinel.report.spool import Entry, Pruned, Spool
 
 Event = dict[str, object]
+RANGES_IN_STATEMENT = 400
+"""Ranges in one drop statement: about half of the longest line."""
 MEMORY_LIMIT = 5_000
 """Sealed events held in memory while the disk refuses them."""
 _VITAL = (Lifecycle.ENROL, Lifecycle.KEY_ROTATION, Lifecycle.DROPPED, Lifecycle.GOODBYE)
@@ -121,18 +123,20 @@ class Recorder:
             if not self._spool.over_bound():
                 return
             runs = self._spool.prune(self.chain_uid)
-            if not runs:
-                return
-            count = sum(sum(run.severities.values()) for run in runs)
-            statement = AgentEvent(
-                at=self._clock(),
-                what=Lifecycle.DROPPED,
-                message=f"{count} events of low severity were dropped: the spool is full",
-                details={"ranges": [prune.describe(run) for run in runs]},
-                severity=Severity.MEDIUM,
-            )
-            self._store([_entry(self._chain.seal(self._render(statement)), vital=True)])
+            for begin in range(0, len(runs), RANGES_IN_STATEMENT):
+                self._state_dropped(runs[begin : begin + RANGES_IN_STATEMENT])
         self._recorded()
+
+    def _state_dropped(self, runs: list[Pruned]) -> None:
+        count = sum(sum(run.severities.values()) for run in runs)
+        statement = AgentEvent(
+            at=self._clock(),
+            what=Lifecycle.DROPPED,
+            message=f"{count} events of low severity were dropped: the spool is full",
+            details={"ranges": [prune.describe(run) for run in runs]},
+            severity=Severity.MEDIUM,
+        )
+        self._store([_entry(self._chain.seal(self._render(statement)), vital=True)])
 
 
 def _entry(sealed: Sealed, *, vital: bool = False) -> Entry:

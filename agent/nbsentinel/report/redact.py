@@ -14,7 +14,10 @@ _NAMES = (
     r"(?:[A-Za-z0-9_\-]{0,64}(?:password|passwd|secret|token|api[_\-]?key|access[_\-]?key|private[_\-]?key|credentials?)"
     r"[A-Za-z0-9_\-]{0,32}|PGPASSWORD|MYSQL_PWD)"
 )
-_QUERY = r"(?:token|access_token|sig|signature|key|api_key|apikey|password|x-amz-signature|x-amz-security-token|x-amz-credential)"
+_QUERY = (
+    r"(?:token|access_token|sig|signature|key|api_key|apikey|password"
+    r"|x-amz-signature|x-amz-security-token|x-amz-credential)"
+)
 _Replacement = str | Callable[[re.Match[str]], str]
 
 
@@ -26,25 +29,38 @@ def _key_id(match: re.Match[str]) -> str:
     return f"{match.group()[:4]}…{match.group()[-4:]}"
 
 
+_PRIVATE_KEY = r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+_JWT = r"\beyJ[A-Za-z0-9_\-]{8,4096}\.[A-Za-z0-9_\-]{8,4096}\.[A-Za-z0-9_\-]{0,4096}"
+_GITHUB = r"\b(?:gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255})\b"
+_HEADER = r"(?i)\b(authorization\s{0,3}:)(?!\s{0,3}<redacted)[^\"'\n]{1,4096}"
+_SCHEME = r"(?i)\b(bearer|basic)(\s{1,3})(?!\s{0,3}<redacted)[A-Za-z0-9._~+/=\-]{8,4096}"
+_USERINFO = r"(?i)\b([a-z][a-z0-9+.\-]{1,20}://)(?!<redacted)[^\s/@:\"']{0,256}:[^\s/@\"']{1,1024}@"
+_ASSIGNED = (
+    rf"(?i)\b({_NAMES}\s{{0,2}}[=:])(?!\s{{0,2}}[\"']?<redacted)(?!\s{{0,2}}\d{{1,8}}\b)(\s{{0,2}}[\"']?){_VALUE}"
+)
+_FLAG = rf"(?i)(--?{_NAMES})(?!\s{{1,3}}(?:[\"']?<redacted|-|\d{{1,8}}\b))(\s{{1,3}}[\"']?){_VALUE}"
+_AWS_KEY = (
+    r"(?<![A-Za-z0-9/+=])(?=[A-Za-z0-9/+]{0,39}[/+])(?=[A-Za-z0-9/+]{0,39}\d)(?=[A-Za-z0-9/+]{0,39}[a-z])"
+    r"(?=[A-Za-z0-9/+]{0,39}[A-Z])(?!/)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+)
+"""40 characters of base64 with digits, both cases and a slash or plus: an AWS secret access key, hardly a path."""
+
 _PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
-    (
-        re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.S),
-        _mark("private-key"),
-    ),
+    (re.compile(_PRIVATE_KEY, re.DOTALL), _mark("private-key")),
     (re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b"), _key_id),
-    (re.compile(r"\beyJ[A-Za-z0-9_\-]{8,4096}\.[A-Za-z0-9_\-]{8,4096}\.[A-Za-z0-9_\-]{0,4096}"), _mark("jwt")),
-    (re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255})\b"), _mark("github-token")),
+    (re.compile(_JWT), _mark("jwt")),
+    (re.compile(_GITHUB), _mark("github-token")),
     (re.compile(r"\bhf_[A-Za-z0-9]{20,255}\b"), _mark("huggingface-token")),
     (re.compile(r"\bsk-[A-Za-z0-9_\-]{20,255}"), _mark("api-key")),
     (re.compile(r"\bxox[abposr]-[A-Za-z0-9\-]{10,255}"), _mark("slack-token")),
-    (re.compile(r"(?i)\b(authorization\s{0,3}:)(?!\s{0,3}<redacted)[^\"'\n]{1,4096}"), r"\1 " + _mark("authorization")),
-    (re.compile(r"(?i)\b(bearer|basic)(\s{1,3})(?!\s{0,3}<redacted)[A-Za-z0-9._~+/=\-]{8,4096}"), r"\1\2" + _mark("authorization")),
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.\-]{1,20}://)(?!<redacted)[^\s/@:\"']{0,256}:[^\s/@\"']{1,1024}@"), r"\1" + _mark("userinfo") + "@"),
+    (re.compile(_HEADER), r"\1 " + _mark("authorization")),
+    (re.compile(_SCHEME), r"\1\2" + _mark("authorization")),
+    (re.compile(_USERINFO), r"\1" + _mark("userinfo") + "@"),
     (re.compile(rf"(?i)([?&]{_QUERY}=)(?!<redacted){_VALUE}"), r"\1" + _mark("query")),
-    (re.compile(rf"(?i)\b({_NAMES}\s{{0,2}}[=:])(?!\s{{0,2}}[\"']?<redacted)(?!\s{{0,2}}\d{{1,8}}\b)(\s{{0,2}}[\"']?){_VALUE}"), r"\1\2" + _mark("secret")),
-    (re.compile(rf"(?i)(--?{_NAMES})(?!\s{{1,3}}(?:[\"']?<redacted|-|\d{{1,8}}\b))(\s{{1,3}}[\"']?){_VALUE}"), r"\1\2" + _mark("secret")),
-    (re.compile(r"(?<![A-Za-z0-9/+=])(?=[A-Za-z0-9/+]{0,39}[/+])(?=[A-Za-z0-9/+]{0,39}\d)(?=[A-Za-z0-9/+]{0,39}[a-z])(?=[A-Za-z0-9/+]{0,39}[A-Z])(?!/)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"), _mark("aws-secret")),
-)  # fmt: skip
+    (re.compile(_ASSIGNED), r"\1\2" + _mark("secret")),
+    (re.compile(_FLAG), r"\1\2" + _mark("secret")),
+    (re.compile(_AWS_KEY), _mark("aws-secret")),
+)
 _FLAG_NAME = re.compile(rf"(?i)^--?{_NAMES}$")
 _USER_PROGRAMS = ("curl", "wget", "http", "https")
 _SHORT_PASSWORD = ("mysql", "mysqldump", "mysqladmin", "mariadb", "sshpass")

@@ -87,7 +87,7 @@ class Spool:
         except (OSError, sqlite3.Error) as error:
             hint = "Check free space and permissions of [agent] state_dir."
             raise SpoolError(f"{self.path}: cannot be used: {error}", hint=hint) from error
-        self._bytes = self._db.execute("SELECT coalesce(sum(length(line)), 0) FROM events").fetchone()[0]
+        self._bytes: int = self._total()
         self._make_ballast()
 
     def _open(self) -> sqlite3.Connection:
@@ -108,6 +108,9 @@ class Spool:
         database.execute("PRAGMA journal_size_limit=4194304")
         database.executescript(_SCHEMA)
         return database
+
+    def _total(self) -> int:
+        return int(self._db.execute("SELECT coalesce(sum(length(line)), 0) FROM events").fetchone()[0])
 
     def _make_ballast(self) -> None:
         try:
@@ -255,7 +258,7 @@ class Spool:
             )
         if gone:
             with self._lock:
-                self._bytes = self._db.execute("SELECT coalesce(sum(length(line)), 0) FROM events").fetchone()[0]
+                self._bytes = self._total()
                 self._db.execute("PRAGMA incremental_vacuum(256)")
             self._make_ballast()
         return gone

@@ -91,11 +91,9 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 def compile_file(path: Path) -> Iterator[Rule | FailedRule]:
     """Yield the rules of one YAML file, each compiled or with the reason why not."""
     try:
-        data = path.read_bytes()[: FILE_LIMIT + 1]
-        if len(data) > FILE_LIMIT:
-            raise ValueError(f"larger than {FILE_LIMIT} bytes")
-        documents = list(yaml.compose_all(data.decode(), Loader=yaml.SafeLoader))
-        contents = list(yaml.safe_load_all(data.decode()))
+        text = _read_text(path)
+        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        contents = list(yaml.safe_load_all(text))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         yield FailedRule(str(path), mark.line + 1 if mark else 1, "", f"cannot be read: {_one_line(error)}")
@@ -103,6 +101,14 @@ def compile_file(path: Path) -> Iterator[Rule | FailedRule]:
     for node, content in zip(documents, contents, strict=True):
         if content is not None:
             yield _compile_document(path, node, content)
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(FILE_LIMIT + 1)
+    if len(data) > FILE_LIMIT:
+        raise ValueError(f"larger than {FILE_LIMIT} bytes")
+    return data.decode()
 
 
 def _compile_document(path: Path, node: yaml.Node, content: object) -> Rule | FailedRule:

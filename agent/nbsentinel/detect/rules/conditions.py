@@ -21,7 +21,7 @@ class UnsupportedError(Exception):
         self.key, self.message = key, message
 
 
-def convert(item: Any) -> Node:  # noqa: ANN401 - pySigma's classes share no useful base
+def convert(item: Any) -> Node:
     """Return a parsed condition as a tree.
 
     Raises:
@@ -40,7 +40,7 @@ def convert(item: Any) -> Node:  # noqa: ANN401 - pySigma's classes share no use
     raise UnsupportedError("condition", f"{type(item).__name__} cannot be matched")
 
 
-def _value(field: str | None, value: Any) -> Node:  # noqa: ANN401 - one of pySigma's value types
+def _value(field: str | None, value: Any) -> Node:
     if isinstance(value, types.SigmaExpansion):
         return Or(tuple(_value(field, child) for child in value.values))
     if isinstance(value, types.SigmaString):
@@ -55,7 +55,7 @@ def _value(field: str | None, value: Any) -> Node:  # noqa: ANN401 - one of pySi
     return _typed(field, value)
 
 
-def _typed(field: str, value: Any) -> Node:  # noqa: ANN401 - one of pySigma's value types
+def _typed(field: str, value: Any) -> Node:
     if isinstance(value, types.SigmaTimestampPart):
         part = value.timestamp_part.name.lower()
         if part in _PARTS:

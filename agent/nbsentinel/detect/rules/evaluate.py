@@ -147,10 +147,10 @@ def _text_predicate(test: Test) -> Callable[[str], bool]:
     if test.op == "endswith":
         return lambda text: text.endswith(wanted)
     if test.op == "like":
-        pattern = re.compile(like_to_regex(wanted), re.S)
+        pattern = re.compile(like_to_regex(wanted), re.DOTALL)
         return lambda text: pattern.fullmatch(text) is not None
     flags = 0
-    for name, flag in (("i", re.I), ("m", re.M), ("s", re.S)):
+    for name, flag in (("i", re.IGNORECASE), ("m", re.MULTILINE), ("s", re.DOTALL)):
         if name in test.flags:
             flags |= flag
     expression = re.compile(wanted, flags)

@@ -162,7 +162,9 @@ class CollectorSink:
             missing = self._spool.find(chain, problem.expected_sequence)
             if missing is not None and missing.id < rows[0].id:
                 self._spool.advance(self.name, missing.id - 1)
-                return CollectorError(f"the collector lacks events from {problem.expected_sequence} on; sending them again")
+                return CollectorError(
+                    f"the collector lacks events from {problem.expected_sequence} on; sending them again"
+                )
         told = f"{problem.title}: {problem.detail}"
         if chain:
             self._spool.set_chain_state(chain, "refused")

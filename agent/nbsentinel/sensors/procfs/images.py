@@ -43,7 +43,21 @@ _NAMES = {
     "julia": "julia",
     "R": "r",
 }
-_PREFIXES = ("python", "pypy", "perl5", "php", "lua", "luajit", "tclsh", "ruby", "busybox", "bash", "zsh", "ksh", "node")
+_PREFIXES = (
+    "python",
+    "pypy",
+    "perl5",
+    "php",
+    "lua",
+    "luajit",
+    "tclsh",
+    "ruby",
+    "busybox",
+    "bash",
+    "zsh",
+    "ksh",
+    "node",
+)
 
 _SHELL_WORDS = (b"getopts", b"readonly", b"ulimit", b"umask", b"unset", b"PS1", b"PS2", b"IFS", b"PS4", b"HISTFILE")
 _SHELL_QUORUM = 7

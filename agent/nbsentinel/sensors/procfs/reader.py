@@ -11,7 +11,9 @@ import json
 import os
 import pwd
 import re
+import stat as modes
 import time
+from itertools import pairwise
 from typing import NamedTuple
 
 from nbsentinel.events import KernelInfo, Millis, Process, ProcessKey
@@ -151,7 +153,7 @@ def _environment(pid: int, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
 
 
 def _connection_path(argv: tuple[str, ...]) -> str | None:
-    for flag, value in zip(argv, argv[1:]):  # noqa: B905 - the lengths differ by one
+    for flag, value in pairwise(argv):
         if flag in ("-f", "--f", "--connection-file", "--connection_file") and value.endswith(".json"):
             return value
     for value in argv:
@@ -194,7 +196,7 @@ def _regular_file(path: str) -> bytes | None:
     except (OSError, ValueError):
         return None
     try:
-        if not os.path.isfile(f"/proc/self/fd/{fd}"):
+        if not modes.S_ISREG(os.fstat(fd).st_mode):
             return None
         return os.read(fd, CONNECTION_FILE_LIMIT)
     except OSError:

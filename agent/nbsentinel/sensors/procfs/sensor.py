@@ -33,6 +33,7 @@ from nbsentinel.sensors.procfs import reader, sockets
 from nbsentinel.sensors.procfs.images import ImageCache
 from nbsentinel.sensors.procfs.view import ProcView
 from nbsentinel.sensors.procfs.wake import ExecWake, watched_programs
+from nbsentinel.text import arguments
 
 NAME = "procfs"
 PERIOD_MS = 200
@@ -153,7 +154,9 @@ class ProcfsSensor:
         older = self._known.keys() if sweep else self._young
         for pid in [pid for pid in older if pid not in fresh]:
             self._compare(pid, now)
-        self._young = {pid for pid in self._young if pid in self._known and now - self._known[pid].first < YOUNG_MS / 1000}
+        self._young = {
+            pid for pid in self._young if pid in self._known and now - self._known[pid].first < YOUNG_MS / 1000
+        }
 
     def _gone(self, pid: int) -> None:
         known = self._known.pop(pid)
@@ -196,7 +199,7 @@ class ProcfsSensor:
 
     def _new_arguments(self, pid: int, known: _Known) -> bool:
         block = reader.read_bytes(f"/proc/{pid}/cmdline", reader.ARGUMENTS_LIMIT)
-        return bool(block) and reader.arguments(block).argv != known.process.argv
+        return bool(block) and arguments(block or b"").argv != known.process.argv
 
     # Sockets
 
@@ -262,7 +265,7 @@ class ProcfsSensor:
             return Coverage(sensor=NAME, state=SensorState.UNAVAILABLE, why="its thread does not run")
         lacking = []
         if not self._exec_wake.watches:
-            lacking.append("no inotify: a look every %d ms only" % (self._period * 1000))
+            lacking.append(f"no inotify: a look every {self._period * 1000:.0f} ms only")
         if sockets.unix_peers() is None:
             lacking.append("unix_diag is refused: relays through unix sockets are not seen")
         if lacking:

@@ -83,9 +83,9 @@ def inet_sockets(pid: int | str = "self", only: frozenset[int] | None = None) ->
         data = read_bytes(f"/proc/{pid}/net/{name}", TABLE_LIMIT)
         if data:
             found.update((item.inode, item) for item in parse_table(data, name[:3], only))
-    ends = {(s.protocol, s.local, s.remote): s.inode for s in found.values() if s.remote}
+    ends = {(s.protocol, s.local, s.remote): s.inode for s in found.values() if s.local and s.remote}
     for item in list(found.values()):
-        other = ends.get((item.protocol, item.remote, item.local)) if item.remote else None
+        other = ends.get((item.protocol, item.remote, item.local)) if item.remote and item.local else None
         if other is not None and other != item.inode:
             found[item.inode] = _with_peer(item, other)
     return found
@@ -162,7 +162,9 @@ def tcp_activity() -> dict[Inode, Activity]:
     """Return for each TCP connection how long ago it last received and sent data; empty where that is refused."""
     found: dict[Inode, Activity] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, 0xFFFFFFFF) + bytes(48)
+        request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, 0xFFFFFFFF) + bytes(
+            48
+        )
         try:
             for payload in _dump(request):
                 inode = struct.unpack_from("=I", payload, 68)[0]

@@ -169,9 +169,9 @@ def _terminal(pid: int, number: int, target: str) -> KernelObject | None:
             return None
     elif target == "/dev/tty":
         place = reader.stat(pid)
-        name = reader.terminal_name(place.tty) if place else None
-        if name and name.startswith("pts/"):
-            return KernelObject(ObjectKind.PTY_SLAVE, int(name.removeprefix("pts/")))
+        terminal = reader.terminal_name(place.tty) if place else None
+        if terminal and terminal.startswith("pts/"):
+            return KernelObject(ObjectKind.PTY_SLAVE, int(terminal.removeprefix("pts/")))
         return None
     elif target != "/dev/ptmx":
         return None
