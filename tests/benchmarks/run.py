@@ -1,7 +1,7 @@
 """`make bench`: what the agent costs and how fast it is, beside a peer in the same run where there is one.
 
-Figures go to the screen and to build/bench.json. Nothing here fails on a slow machine: goals are printed beside what was
-measured. Run one part with its name: idle, latency, collector.
+Figures go to the screen and to build/bench.json. Nothing here fails on a slow machine: goals are printed beside what
+was measured. Run one part with its name: idle, latency, collector.
 """
 
 from __future__ import annotations

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import inspect
+import os
 import shutil
 import subprocess
-import threading
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -61,7 +63,7 @@ _RUN_BY_PYTHON: dict[Language, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Language.SERVER_CELLS: ((str(USE_SERVER), "cells"), ()),
     Language.SERVER_TERMINAL: ((str(USE_SERVER), "terminal"), ()),
 }
-_SERVER = threading.Lock()
+_SERVER = Path(tempfile.gettempdir(), f"nbsentinel-tests-{os.geteuid()}.lock")
 _COMPILER = ("gcc", "-O1", "-w", "-o")
 
 
@@ -72,8 +74,15 @@ def needed(language: Language) -> tuple[str, ...]:
 
 @contextmanager
 def turn(language: Language) -> Iterator[None]:
-    """Wait until nothing else uses a Jupyter server, if this does: a space has one, and the agent trusts only one."""
-    with _SERVER if language in (Language.SERVER_CELLS, Language.SERVER_TERMINAL) else nullcontext():
+    """Wait until no other test on this machine uses a Jupyter server, if this does.
+
+    A space has one server, and an agent trusts only one; an agent sees the processes of all tests of its user.
+    """
+    if language not in (Language.SERVER_CELLS, Language.SERVER_TERMINAL):
+        yield
+        return
+    with _SERVER.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -97,7 +97,7 @@ def test_unusable_folder(tmp_path: Path) -> None:
 
 
 def test_pruning_takes_the_oldest_of_the_lowest_severity(spool: Spool) -> None:
-    """Over the bound, low severity goes first, oldest first; vital and newest events stay; the runs are told exactly."""
+    """Over the bound, low severity goes first, oldest first; vital and newest events stay; the runs are told."""
     spool.append([entry(1, vital=True, size=500)])
     spool.append([entry(i, severity=4 if i % 10 == 0 else 1, size=500) for i in range(2, 31)])
     assert spool.over_bound()

@@ -74,7 +74,7 @@ def test_names_and_arguments_are_any_bytes(tmp_path: os.PathLike[str], name: byt
 
 
 def test_kernel_is_known_by_its_connection_file(tmp_path: os.PathLike[str]) -> None:
-    """A connection file among the arguments makes a kernel; its ports are read, its notebook comes from the environment."""
+    """A connection file among the arguments makes a kernel, with its ports and its notebook."""
     path = os.path.join(tmp_path, "kernel-abc.json")
     with open(path, "w") as file:
         file.write('{"shell_port": 5001, "iopub_port": 5002, "ip": "127.0.0.1", "transport": "tcp", "key": "secret"}')

@@ -1,8 +1,8 @@
 """Judging processes for remote control: whom to look at, when to look again, and when a path is evidence enough.
 
 A path through relays is a possibility. It counts once it was seen twice `CONFIRM_MS` apart (a cell that hands a script
-to a shell closes the pipe within milliseconds), and, where the relay also does other things (a notebook kernel with an
-idle connection), once bytes moved on the remote socket since the process started.
+to a shell closes the pipe within milliseconds), and once bytes moved on the remote socket since the process started (a
+program with an idle connection may well drive a shell of its own). The kernel counts a new connection as movement.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from nbsentinel.detect.interpreters import Interpreter, InterpreterInput, Interp
 from nbsentinel.events import Confidence, Inode, Process, ProcessKey
 
 CONFIRM_MS = 100
-ACTIVITY_SLACK_MS = 500
-"""Bytes that came this long before the image was seen still count: the peer's first command may wait in the socket."""
 _SCHEDULE_MS = (0, CONFIRM_MS, 250, 450, 800, 1300, 2000, 3000)
 _ARGUMENT_SCHEDULE_MS = (300, 450, 800, 1300, 2000, 3000)
 """Shells with -c or a script come and go by the thousand in a build; only those that stay are looked at."""
@@ -43,7 +41,7 @@ class Verdict(msgspec.Struct, frozen=True):
     interpreter: Interpreter
     flow: dataflow.Flow
     one_way: bool
-    """The peer feeds it, but its standard output goes elsewhere: it answers through other descriptors, or not at all."""
+    """The peer feeds it, but its standard output goes elsewhere: it answers through another descriptor, if at all."""
     active: bool | None
     """Whether bytes moved on the remote socket since the process started; None where the kernel does not tell."""
     confidence: Confidence
@@ -169,7 +167,7 @@ class RemoteControl:
             return None
         if subject.first_path is None:
             subject.first_path = now
-        active = self._is_active(flow, view, now - subject.since)
+        active = self._is_active(flow, view, now - process.started)
         if flow.direct:
             return self._weigh_direct(subject, process, flow, active)
         return self._weigh_relayed(subject, process, flow, view, now, active)
@@ -182,7 +180,7 @@ class RemoteControl:
         waits = view.awaits_input(subject.key) and now - subject.first_path >= ONE_WAY_MS
         if subject.interpreter.input is InterpreterInput.ARGUMENT and not waits:
             return None
-        active = self._is_active(flow, view, now - subject.since)
+        active = self._is_active(flow, view, now - process.started)
         return Verdict(process, subject.interpreter, flow, True, active, Confidence.MEDIUM)
 
     def _weigh_direct(
@@ -190,8 +188,8 @@ class RemoteControl:
     ) -> Verdict | None:
         """Judge a process whose standard input and output are the peer's sockets.
 
-        A shell always counts. A language's interpreter counts if it asks for commands, runs programs, or connected out by
-        itself: a service has accepted its connection. Any other program counts once it runs programs.
+        A shell always counts. A language's interpreter counts if it asks for commands, runs programs, or connected
+        out by itself: a service has accepted its connection. Any other program counts once it runs programs.
         """
         kind = subject.interpreter.kind
         if kind is not InterpreterKind.SHELL and not self._runs_programs(subject):
@@ -212,16 +210,14 @@ class RemoteControl:
     ) -> Verdict | None:
         """Judge a path through relays, which is a possibility: see the module's docstring."""
         assert subject.first_path is not None
-        if now - subject.first_path < CONFIRM_MS:
+        if now - subject.first_path < CONFIRM_MS or active is False:
             return None
         dedicated = all(self._is_dedicated(relay, flow, view) for relay in flow.relays)
-        if active is False and not dedicated:
-            return None
         if subject.interpreter.input is InterpreterInput.ARGUMENT:
             subject.read_input = subject.read_input or view.awaits_input(subject.key) is True
-            if not subject.read_input or active is False:
+            if not subject.read_input:
                 return None
-        sure = dedicated and active is not False and not _is_uncertain(flow)
+        sure = dedicated and not _is_uncertain(flow)
         return Verdict(
             process, subject.interpreter, flow, False, active, Confidence.HIGH if sure else Confidence.MEDIUM
         )
@@ -234,7 +230,7 @@ class RemoteControl:
         known = [answer for answer in answers if answer is not None]
         if not known:
             return None
-        return any(min(answer) <= age + ACTIVITY_SLACK_MS for answer in known)
+        return any(min(answer) <= age for answer in known)
 
     def _is_dedicated(self, relay: ProcessKey, flow: dataflow.Flow, view: ObjectView) -> bool:
         """Return whether a relay holds no other internet socket than those of the path."""
@@ -248,7 +244,7 @@ class RemoteControl:
 
 
 def _inputs(subject: _Subject, view: ObjectView) -> tuple[int, ...]:
-    """Return the descriptors that commands may come from: standard input, and a shell's script where that is a stream."""
+    """Return the descriptors that commands may come from: standard input, and a shell's script if that is a stream."""
     if not subject.interpreter.has_script:
         return (0,)
     ends = view.ends(subject.key) or ()

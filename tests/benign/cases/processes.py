@@ -108,7 +108,7 @@ import json, socket, sys, time
 net = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 answers = net.makefile()
 for n in range(10):
-    net.sendall(json.dumps({"id": n}).encode() + b"\\n")
+    net.sendall(json.dumps({"id": n}).encode() + b"\\\\n")
     answer = answers.readline()
     time.sleep(0.25)
 print(answer)

@@ -29,8 +29,8 @@ class Test(msgspec.Struct, frozen=True, tag="t", omit_defaults=True):
 
     field: str | None
     op: Literal[
-        "eq", "contains", "startswith", "endswith", "like", "re", "cidr", "ref", "num", "lt", "lte", "gt", "gte", "null",
-        "exists", "bool", "minute", "hour", "day", "week", "month", "year",
+        "eq", "contains", "startswith", "endswith", "like", "re", "cidr", "ref", "num", "lt", "lte", "gt", "gte",
+        "null", "exists", "bool", "minute", "hour", "day", "week", "month", "year",
     ]  # fmt: skip
     value: str = ""
     cased: bool = False
