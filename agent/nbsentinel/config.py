@@ -86,7 +86,7 @@ class CollectorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     ] = ""
     connect_timeout_seconds: Annotated[int, Meta(ge=1, le=300, description="Longest wait for a connection.")] = 5
     read_timeout_seconds: Annotated[int, Meta(ge=1, le=600, description="Longest wait for an answer.")] = 30
-    batch_events: Annotated[int, Meta(ge=1, le=5000, description="Events in one request.")] = 500
+    batch_events: Annotated[int, Meta(ge=1, le=5000, description="Events in one request.")] = 1000
 
 
 class SpoolSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

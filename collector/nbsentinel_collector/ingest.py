@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from nbsentinel.attest.attestation import lifecycle
-from nbsentinel.attest.follow import Signed, read
+from nbsentinel.attest.follow import Signed, advance, read
 from nbsentinel.attest.keys import PublicKey
-from nbsentinel.attest.verify import ChainState, IntegrityError, Reason, verify_next
+from nbsentinel.attest.verify import ChainState, IntegrityError, Reason
 from nbsentinel_collector import alarms
 from nbsentinel_collector.problems import ProblemError
 from nbsentinel_collector.store import Store, chains, events, now_ms
@@ -50,8 +50,8 @@ class _ChainBatch:
         self.changes: dict[str, object] = {}
         self.caught_up = False
 
-    def take(self, line: bytes, at: int, *, across_gap: bool) -> None:
-        accepted = verify_next(line, self.state, across_gap=across_gap)
+    def take(self, line: bytes, signed: Signed, at: int, *, across_gap: bool) -> None:
+        accepted = advance(signed, self.state, across_gap=across_gap)
         self.state, event = accepted.state, accepted.event
         if self.state.key != self.keys[-1]:
             self.keys.append(self.state.key)
@@ -122,7 +122,7 @@ def _try(store: Store, lines: Sequence[bytes], *, across_gap: bool) -> Outcome |
             outcome.duplicates += 1
             continue
         try:
-            batch.take(line, at, across_gap=across_gap)
+            batch.take(line, item, at, across_gap=across_gap)
         except IntegrityError as error:
             raise _problem(error, number, batch) from None
         outcome.accepted += 1
