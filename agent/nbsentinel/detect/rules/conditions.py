@@ -6,7 +6,7 @@ from typing import Any
 
 from sigma import conditions, types
 
-from nbsentinel.detect.rules.pack import And, Node, Not, Or, Test
+from nbsentinel.detect.rules.pack import And, Node, Not, Or, Comparison
 
 _PARTS = ("minute", "hour", "day", "week", "month", "year")
 _FLAGS = {"IGNORECASE": "i", "MULTILINE": "m", "DOTALL": "s"}
@@ -47,10 +47,10 @@ def _value(field: str | None, value: Any) -> Node:
         return string_test(field, value)
     if isinstance(value, types.SigmaRegularExpression):
         flags = "".join(sorted(_FLAGS[flag.name] for flag in value.flags if flag.name in _FLAGS))
-        return Test(field, "re", str(value.regexp.original), True, flags)
+        return Comparison(field, "re", str(value.regexp.original), True, flags)
     if field is None:
         if isinstance(value, types.SigmaNumber):
-            return Test(None, "contains", str(value))
+            return Comparison(None, "contains", str(value))
         raise UnsupportedError("detection", f"{type(value).__name__} needs a field")
     return _typed(field, value)
 
@@ -59,22 +59,22 @@ def _typed(field: str, value: Any) -> Node:
     if isinstance(value, types.SigmaTimestampPart):
         part = value.timestamp_part.name.lower()
         if part in _PARTS:
-            return Test(field, part, str(value.number))  # type: ignore[arg-type]
+            return Comparison(field, part, str(value.number))  # type: ignore[arg-type]
     if isinstance(value, types.SigmaNumber):
-        return Test(field, "num", str(value.number))
+        return Comparison(field, "num", str(value.number))
     if isinstance(value, types.SigmaBool):
-        return Test(field, "bool", "true" if value.boolean else "false")
+        return Comparison(field, "bool", "true" if value.boolean else "false")
     if isinstance(value, types.SigmaNull):
-        return Test(field, "null")
+        return Comparison(field, "null")
     if isinstance(value, types.SigmaExists):
-        return Test(field, "exists", "true" if value.exists else "false")
+        return Comparison(field, "exists", "true" if value.exists else "false")
     if isinstance(value, types.SigmaCIDRExpression):
-        return Test(field, "cidr", value.cidr)
+        return Comparison(field, "cidr", value.cidr)
     if isinstance(value, types.SigmaCompareExpression) and value.op.name in _COMPARE:
-        return Test(field, _COMPARE[value.op.name], str(value.number.number))  # type: ignore[arg-type]
+        return Comparison(field, _COMPARE[value.op.name], str(value.number.number))  # type: ignore[arg-type]
     if isinstance(value, types.SigmaFieldReference):
         flags = "startswith" if value.starts_with else "endswith" if value.ends_with else ""
-        return Test(field, "ref", value.field, flags=flags)
+        return Comparison(field, "ref", value.field, flags=flags)
     raise UnsupportedError(field, f"{type(value).__name__} cannot be matched")
 
 
@@ -91,12 +91,12 @@ def string_test(field: str | None, value: types.SigmaString) -> Node:
         operation = {(True, True): "contains", (True, False): "endswith", (False, True): "startswith"}.get(
             (before, after), "eq"
         )
-        return Test(field, operation, texts[0], cased)  # type: ignore[arg-type]
+        return Comparison(field, operation, texts[0], cased)  # type: ignore[arg-type]
     if not parts:
-        return Test(field, "eq", "", cased)
+        return Comparison(field, "eq", "", cased)
     if field is not None and parts == [many]:
-        return Test(field, "exists", "true")
-    return Test(field, "like", "".join(_escaped(part, many) for part in parts), cased)
+        return Comparison(field, "exists", "true")
+    return Comparison(field, "like", "".join(_escaped(part, many) for part in parts), cased)
 
 
 def _escaped(part: object, many: object) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 
-from nbsentinel.detect.rules.pack import And, Node, Not, Or, Test
+from nbsentinel.detect.rules.pack import And, Node, Not, Or, Comparison
 
 _MISSING = object()
 
@@ -58,14 +58,14 @@ def text_of(value: object) -> str:
 Holds = Callable[[Event], bool]
 
 
-def compile_node(node: Node, tests: dict[Test, Holds]) -> Holds:
+def compile_node(node: Node, tests: dict[Comparison, Holds]) -> Holds:
     """Return a condition as a function of an event.
 
     Args:
         node: The condition.
         tests: Functions of tests compiled so far; equal tests share one and its outcome.
     """
-    if isinstance(node, Test):
+    if isinstance(node, Comparison):
         if node not in tests:
             tests[node] = _remembered(len(tests), _compile_test(node))
         return tests[node]
@@ -105,7 +105,7 @@ def _remembered(number: int, test: Holds) -> Holds:
     return holds
 
 
-def _compile_test(test: Test) -> Holds:
+def _compile_test(test: Comparison) -> Holds:
     if test.field is None:
         return _keyword(test)
     if test.op in ("eq", "contains", "startswith", "endswith", "like", "re"):
@@ -113,9 +113,9 @@ def _compile_test(test: Test) -> Holds:
     return _SPECIAL[test.op](test.field, test)
 
 
-def _keyword(test: Test) -> Holds:
+def _keyword(test: Comparison) -> Holds:
     """A keyword may stand anywhere in any field."""
-    found = Test(None, "contains", test.value, test.cased) if test.op == "eq" else test
+    found = Comparison(None, "contains", test.value, test.cased) if test.op == "eq" else test
     predicate = _text_predicate(found)
     cased = found.cased or found.op == "re"
     return lambda event: any(
@@ -123,7 +123,7 @@ def _keyword(test: Test) -> Holds:
     )
 
 
-def _text_test(field: str, test: Test, predicate: Callable[[str], bool]) -> Holds:
+def _text_test(field: str, test: Comparison, predicate: Callable[[str], bool]) -> Holds:
     if test.cased or test.op == "re":
         return lambda event: any(predicate(text) for text in event.texts(field))
 
@@ -136,7 +136,7 @@ def _text_test(field: str, test: Test, predicate: Callable[[str], bool]) -> Hold
     return holds
 
 
-def _text_predicate(test: Test) -> Callable[[str], bool]:
+def _text_predicate(test: Comparison) -> Callable[[str], bool]:
     wanted = test.value if test.cased or test.op == "re" else test.value.lower()
     if test.op == "eq":
         return lambda text: text == wanted
@@ -171,20 +171,20 @@ def like_to_regex(pattern: str) -> str:
     return "".join(out)
 
 
-def _null(field: str, _test: Test) -> Holds:
+def _null(field: str, _test: Comparison) -> Holds:
     return lambda event: event.fields.get(field) is None
 
 
-def _exists(field: str, test: Test) -> Holds:
+def _exists(field: str, test: Comparison) -> Holds:
     wanted = test.value == "true"
     return lambda event: (event.fields.get(field, _MISSING) is not _MISSING) is wanted
 
 
-def _bool(field: str, test: Test) -> Holds:
+def _bool(field: str, test: Comparison) -> Holds:
     return lambda event: test.value in event.lowered(field)
 
 
-def _cidr(field: str, test: Test) -> Holds:
+def _cidr(field: str, test: Comparison) -> Holds:
     network = ipaddress.ip_network(test.value, strict=False)
 
     def contains(text: str) -> bool:
@@ -196,7 +196,7 @@ def _cidr(field: str, test: Test) -> Holds:
     return lambda event: any(contains(text) for text in event.texts(field))
 
 
-def _reference(field: str, test: Test) -> Holds:
+def _reference(field: str, test: Comparison) -> Holds:
     compare: Callable[[str, str], bool] = {
         "startswith": str.startswith,
         "endswith": str.endswith,
@@ -216,7 +216,7 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _comparison(field: str, test: Test) -> Holds:
+def _comparison(field: str, test: Comparison) -> Holds:
     bound = float(test.value)
     compare: Callable[[float], bool] = {
         "num": lambda number: number == bound,
@@ -228,7 +228,7 @@ def _comparison(field: str, test: Test) -> Holds:
     return lambda event: any((n := _number(value)) is not None and compare(n) for value in event.values(field))
 
 
-def _time_part(field: str, test: Test) -> Holds:
+def _time_part(field: str, test: Comparison) -> Holds:
     wanted = int(test.value)
 
     def part(value: object) -> int | None:
@@ -251,7 +251,7 @@ def _moment(value: object) -> datetime | None:
     return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
-_SPECIAL: dict[str, Callable[[str, Test], Holds]] = {
+_SPECIAL: dict[str, Callable[[str, Comparison], Holds]] = {
     "null": _null,
     "exists": _exists,
     "bool": _bool,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from nbsentinel.detect.rules.evaluate import Event, compile_node
-from nbsentinel.detect.rules.pack import And, Node, Not, Or, Pack, Rule, Test
+from nbsentinel.detect.rules.pack import And, Node, Not, Or, Pack, Rule, Comparison
 
 Value = str | int | bool | None | tuple[str, ...] | list[str]
 _LITERAL_OPS = ("eq", "contains", "startswith", "endswith", "like")
@@ -91,7 +91,7 @@ class Matcher:
 
     def __init__(self, pack: Pack) -> None:
         self._categories: dict[str, _Category] = {}
-        tests: dict[Test, Callable[[Event], bool]] = {}
+        tests: dict[Comparison, Callable[[Event], bool]] = {}
         for order, rule in enumerate(pack.rules):
             compiled = _Compiled(order, rule, compile_node(Or(rule.conditions), tests))
             self._categories.setdefault(rule.category, _Category()).add(compiled)
@@ -117,7 +117,7 @@ class Matcher:
 
 def required_literals(node: Node) -> frozenset[Literal] | None:
     """Return literals of which at least one must occur for a condition to hold, or None where there are none."""
-    if isinstance(node, Test):
+    if isinstance(node, Comparison):
         return _of_test(node)
     if isinstance(node, Not):
         return None
@@ -140,7 +140,7 @@ def _selectivity(option: frozenset[Literal]) -> tuple[int, int]:
     return (-searched, min(len(text) for _, _, text in option))
 
 
-def _of_test(test: Test) -> frozenset[Literal] | None:
+def _of_test(test: Comparison) -> frozenset[Literal] | None:
     if test.field is None or test.op not in _LITERAL_OPS:
         return None
     if test.op == "like":

@@ -19,7 +19,7 @@ FORMAT = 1
 PACK_LIMIT = 64 * 1024 * 1024
 
 
-class Test(msgspec.Struct, frozen=True, tag="t", omit_defaults=True):
+class Comparison(msgspec.Struct, frozen=True, tag="t", omit_defaults=True):
     """One comparison of a field, or of all fields where `field` is None (a keyword).
 
     `op` says how `value` is meant: a literal (`eq`, `contains`, `startswith`, `endswith`), a pattern of literals and
@@ -56,7 +56,7 @@ class Not(msgspec.Struct, frozen=True, tag="not"):
     item: Node
 
 
-Node = Test | And | Or | Not
+Node = Comparison | And | Or | Not
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
