@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -18,7 +19,7 @@ from live.shells import Outcome, control
 HIGH = 4
 """OCSF severity_id."""
 LAST_REPORT_S = 5.0
-"""Time from the end of all cases in which a finding may still come."""
+"""Time from the end of a case in which a finding about it may still come."""
 
 Outcomes = Mapping[str, Future[Outcome]]
 each_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
@@ -76,7 +77,7 @@ def test_case_is_real(case: Case, outcomes: Outcomes) -> None:
 def test_shell_is_reported(case: Case, outcomes: Outcomes, agent: LiveAgent) -> None:
     """A shell for a remote peer is a finding of high severity about a process of its own, as command execution."""
     outcome = outcome_of(case, outcomes)
-    finding = agent.wait_finding(outcome.pids, HIGH, LAST_REPORT_S)
+    finding = agent.wait_finding(outcome.pids, HIGH, outcome.ended + LAST_REPORT_S - time.time())
     about = [finding for finding in agent.findings() if finding.line_pids & outcome.pids]
     assert finding is not None, f"no finding about {sorted(outcome.pids)}; near it: {about}\n{outcome.said}"
     assert any(technique.startswith("T1059") for technique in finding.techniques), finding

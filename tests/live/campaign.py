@@ -13,7 +13,7 @@ import pytest
 
 from live.account import Account, missing
 
-WORKERS = 6
+WORKERS = 8
 """Cases that run at once: most of a case's time is waiting."""
 
 

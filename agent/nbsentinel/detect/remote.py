@@ -19,6 +19,9 @@ from nbsentinel.detect.interpreters import Interpreter, InterpreterInput, Interp
 from nbsentinel.events import Confidence, Inode, Process, ProcessKey
 
 CONFIRM_MS = 100
+CLOCK_SLACK_MS = 20
+"""Start times come in ticks of 10 ms, the age of the last byte in jiffies of up to 10 ms: an answer within the first
+moments of a shell must not look older than the shell."""
 _SCHEDULE_MS = (0, CONFIRM_MS, 250, 450, 800, 1300, 2000, 3000)
 _ARGUMENT_SCHEDULE_MS = (300, 450, 800, 1300, 2000, 3000)
 """Shells with -c or a script come and go by the thousand in a build; only those that stay are looked at."""
@@ -230,7 +233,7 @@ class RemoteControl:
         known = [answer for answer in answers if answer is not None]
         if not known:
             return None
-        return any(min(answer) <= age for answer in known)
+        return any(min(answer) <= age + CLOCK_SLACK_MS for answer in known)
 
     def _is_dedicated(self, relay: ProcessKey, flow: dataflow.Flow, view: ObjectView) -> bool:
         """Return whether a relay holds no other internet socket than those of the path."""

@@ -65,8 +65,8 @@ class Reporter(msgspec.Struct, frozen=True, kw_only=True):
         """Return the machine."""
         surface = self.surface
         return present(
-            type_id=6 if surface.get("kind", "other") != "other" else 0,
-            type="Virtual" if surface.get("kind", "other") != "other" else "Unknown",
+            type_id=99 if surface.get("kind", "other") != "other" else 0,
+            type=surface["kind"] if surface.get("kind", "other") != "other" else "Unknown",
             hostname=surface.get("hostname"),
             uid=surface.get("resource_arn"),
             region=surface.get("region"),
