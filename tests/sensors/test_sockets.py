@@ -93,3 +93,14 @@ def test_families_are_told_apart() -> None:
     """Internet sockets are of the inet family."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         assert sockets.inet_sockets()[inode(listener)].family is Family.INET
+
+
+def test_both_ways_of_listing_agree() -> None:
+    """What netlink lists is what /proc/net lists."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
+            ours = {inode(end) for end in (listener, client, server)}
+            by_netlink = sockets._listed_by_netlink(None)
+            in_files = sockets._listed_in_files("self", None)
+            assert by_netlink is not None
+            assert {key: by_netlink[key] for key in ours} == {key: in_files[key] for key in ours}

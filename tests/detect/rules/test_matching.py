@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nbsentinel.detect.rules.compile import compile_paths
 from nbsentinel.detect.rules.evaluate import Event, compile_node
 from nbsentinel.detect.rules.matcher import Matcher
-from nbsentinel.detect.rules.pack import And, Node, Not, Or, Pack, Rule, Comparison
+from nbsentinel.detect.rules.pack import And, Comparison, Node, Not, Or, Pack, Rule
 
 HEAD = "title: T\nid: 11111111-1111-4111-8111-111111111111\nlogsource:\n    category: process_creation\ndetection:\n"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sigma import conditions, types
 
-from nbsentinel.detect.rules.pack import And, Node, Not, Or, Comparison
+from nbsentinel.detect.rules.pack import And, Comparison, Node, Not, Or
 
 _PARTS = ("minute", "hour", "day", "week", "month", "year")
 _FLAGS = {"IGNORECASE": "i", "MULTILINE": "m", "DOTALL": "s"}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 
-from nbsentinel.detect.rules.pack import And, Node, Not, Or, Comparison
+from nbsentinel.detect.rules.pack import And, Comparison, Node, Not, Or
 
 _MISSING = object()
 

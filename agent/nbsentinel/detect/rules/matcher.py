@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from nbsentinel.detect.rules.evaluate import Event, compile_node
-from nbsentinel.detect.rules.pack import And, Node, Not, Or, Pack, Rule, Comparison
+from nbsentinel.detect.rules.pack import And, Comparison, Node, Not, Or, Pack, Rule
 
 Value = str | int | bool | None | tuple[str, ...] | list[str]
 _LITERAL_OPS = ("eq", "contains", "startswith", "endswith", "like")

@@ -39,7 +39,8 @@ NAME = "procfs"
 PERIOD_MS = 200
 SWEEP_MS = 2000
 """Longest time until a changed image or standard stream of an older process is seen without a wake-up."""
-SOCKETS_MS = 1000
+SOCKETS_MS = 3000
+"""Longest time between two looks at the sockets while their count does not change."""
 YOUNG_MS = 3000
 """A process is compared at every look for this long after it was first seen."""
 WAKE_SWEEP_MS = 100
@@ -78,7 +79,7 @@ class ProcfsSensor:
         self._young: set[int] = set()
         self._inodes: dict[Inode, ProcessKey | None] = {}
         self._listened: set[tuple[str, int]] = set()
-        self._last_pid = b""
+        self._last_pid = self._socket_counts = b""
         self._next_sweep = self._next_sockets = self._next_wake_sweep = 0.0
         self._end = threading.Event()
         self._wake = threading.Event()
@@ -140,7 +141,9 @@ class ProcfsSensor:
         if sweep:
             self._next_sweep = now + SWEEP_MS / 1000
             self._next_wake_sweep = now + WAKE_SWEEP_MS / 1000
-        if self._young or woken or now >= self._next_sockets:
+        counts = sockets.socket_counts()
+        if self._young or woken or counts != self._socket_counts or now >= self._next_sockets:
+            self._socket_counts = counts
             self._next_sockets = now + SOCKETS_MS / 1000
             self._look_at_sockets()
 

