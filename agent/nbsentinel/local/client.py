@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbsentinel.errors import AgentUnreachableError
-from nbsentinel.local.protocol import peer_of, socket_path
+from nbsentinel.local.protocol import peer_of, short_address, socket_path
 
 TIMEOUT_S = 5.0
 
@@ -20,7 +20,8 @@ def _connect(run_dir: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(TIMEOUT_S)
     try:
-        connection.connect(str(path))
+        with short_address(path) as address:
+            connection.connect(address)
     except OSError as error:
         connection.close()
         reason = (

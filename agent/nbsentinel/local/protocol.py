@@ -7,12 +7,16 @@ Nobody can change anything through this socket: it only tells.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 SOCKET_NAME = "agent.sock"
+ADDRESS_LIMIT = 107
 REQUEST_LIMIT = 4096
 """Longest request line, in bytes."""
 DEFAULT_FINDINGS = 50
@@ -36,3 +40,22 @@ def peer_of(connection: socket.socket) -> Peer:
 def socket_path(run_dir: Path) -> Path:
     """Return where the agent's socket is in its run folder."""
     return run_dir / SOCKET_NAME
+
+
+@contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """Yield an address of the socket that fits into sockaddr_un, whose path holds 107 bytes (unix(7)).
+
+    A longer path is reached through a descriptor of its folder.
+
+    Raises:
+        OSError: The folder is not there.
+    """
+    if len(os.fsencode(path)) <= ADDRESS_LIMIT:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nbsentinel.local.protocol import DEFAULT_FINDINGS, MAX_FINDINGS, REQUEST_LIMIT, peer_of, socket_path
+from nbsentinel.local.protocol import DEFAULT_FINDINGS, MAX_FINDINGS, REQUEST_LIMIT, peer_of, short_address, socket_path
 from nbsentinel.report.spool import Row, Spool
 
 CLIENT_LIMIT = 16
@@ -42,7 +42,8 @@ class LocalServer:
         """Listen; an old socket of an agent that is gone is replaced."""
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(self._path))
+        with short_address(self._path) as address:
+            self._listener.bind(address)
         self._path.chmod(0o600)
         self._listener.listen(CLIENT_LIMIT)
         threading.Thread(target=self._accept, name="local-socket", daemon=True).start()
