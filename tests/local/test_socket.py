@@ -13,7 +13,7 @@ import pytest
 
 from nbsentinel.errors import AgentUnreachableError
 from nbsentinel.local.client import ask, status
-from nbsentinel.local.protocol import REQUEST_LIMIT, peer_of, socket_path
+from nbsentinel.local.protocol import REQUEST_LIMIT, peer_of, short_address, socket_path
 from nbsentinel.local.server import CLIENT_LIMIT, LocalServer
 from nbsentinel.report.spool import Entry, Spool
 
@@ -42,7 +42,8 @@ class Agent:
     def send(self, data: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
-            client.connect(str(socket_path(self.run_dir)))
+            with short_address(socket_path(self.run_dir)) as address:
+                client.connect(address)
             client.sendall(data)
             return client.makefile("rb").readline()
 
@@ -131,7 +132,8 @@ def test_too_many_clients_do_not_stop_it(agent: Agent) -> None:
     clients = []
     for _ in range(CLIENT_LIMIT + 5):
         client = socket.socket(socket.AF_UNIX)
-        client.connect(str(socket_path(agent.run_dir)))
+        with short_address(socket_path(agent.run_dir)) as address:
+            client.connect(address)
         clients.append(client)
     deadline = time.monotonic() + 5
     while agent.server.refused < 5 and time.monotonic() < deadline:
@@ -141,6 +143,18 @@ def test_too_many_clients_do_not_stop_it(agent: Agent) -> None:
         client.close()
     time.sleep(0.2)
     assert status(agent.run_dir)["state"] == "ready"
+
+
+def test_run_dir_with_a_long_path(tmp_path: Path) -> None:
+    """A path too long for a socket's address is no obstacle."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    agent = Agent(folder)
+    try:
+        assert status(agent.run_dir)["state"] == "ready"
+    finally:
+        agent.server.stop()
+        agent.spool.close()
 
 
 def test_no_agent(tmp_path: Path) -> None:
