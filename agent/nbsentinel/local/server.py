@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,8 +82,8 @@ class LocalServer:
                 connection.settimeout(SEND_TIMEOUT_S)
                 for answer in self._answers(connection):
                     connection.sendall(answer + b"\n")
-        except OSError:
-            pass  # the client went away: nobody is left to tell
+        except (OSError, sqlite3.ProgrammingError):
+            pass  # the client went away, or the agent ends and has closed its spool: nobody is left to tell
         finally:
             self._clients.release()
 
