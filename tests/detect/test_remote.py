@@ -84,9 +84,9 @@ def test_idle_connection_of_a_busy_relay(bench: Bench) -> None:
     """A kernel with an idle keep-alive connection is no relay until bytes move."""
     _, middle, socket = relayed(bench, "/bin/bash")
     bench.system.hold(middle, 9, bench.system.connection(Endpoint("198.51.100.1", 443)))
-    bench.system.moved[Inode(socket.number)] = Activity(2_000_000, 2_000_000)
+    bench.system.moved[Inode(socket.number)] = Activity(-90_000, -90_000)
     assert bench.run(30_000) == []
-    bench.system.moved[Inode(socket.number)] = Activity(100, 50)
+    bench.system.moved[Inode(socket.number)] = Activity(bench.now, bench.now)
     (verdict,) = bench.run(15_000)
     assert verdict.confidence is Confidence.MEDIUM
 

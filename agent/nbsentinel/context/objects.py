@@ -74,7 +74,7 @@ class Socket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activity(NamedTuple):
-    """How long ago bytes last moved on a TCP connection, in milliseconds."""
+    """When bytes last moved on a TCP connection, in milliseconds since the epoch; its establishment counts as both."""
 
     received: int
     sent: int

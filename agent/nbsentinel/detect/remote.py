@@ -170,7 +170,7 @@ class RemoteControl:
             return None
         if subject.first_path is None:
             subject.first_path = now
-        active = self._is_active(flow, view, now - process.started)
+        active = _is_active(flow, view, process.started)
         if flow.direct:
             return self._weigh_direct(subject, process, flow, active)
         return self._weigh_relayed(subject, process, flow, view, now, active)
@@ -183,7 +183,7 @@ class RemoteControl:
         waits = view.awaits_input(subject.key) and now - subject.first_path >= ONE_WAY_MS
         if subject.interpreter.input is InterpreterInput.ARGUMENT and not waits:
             return None
-        active = self._is_active(flow, view, now - process.started)
+        active = _is_active(flow, view, process.started)
         return Verdict(process, subject.interpreter, flow, True, active, Confidence.MEDIUM)
 
     def _weigh_direct(
@@ -217,6 +217,8 @@ class RemoteControl:
             return None
         dedicated = all(self._is_dedicated(relay, flow, view) for relay in flow.relays)
         if subject.interpreter.input is InterpreterInput.ARGUMENT:
+            if subject.interpreter.kind is InterpreterKind.CODE and not self._runs_shells(subject, view):
+                return None
             subject.read_input = subject.read_input or view.awaits_input(subject.key) is True
             if not subject.read_input:
                 return None
@@ -228,12 +230,12 @@ class RemoteControl:
     def _runs_programs(self, subject: _Subject) -> bool:
         return any(True for _ in self._table.children(subject.key))
 
-    def _is_active(self, flow: dataflow.Flow, view: ObjectView, age: int) -> bool | None:
-        answers = [view.activity(inode) for inode in flow.sockets]
-        known = [answer for answer in answers if answer is not None]
-        if not known:
-            return None
-        return any(min(answer) <= age + CLOCK_SLACK_MS for answer in known)
+    def _runs_shells(self, subject: _Subject, view: ObjectView) -> bool:
+        """Return whether a program has started a shell: a language server on pipes does not."""
+        return any(
+            classify(view.image(child.key), child.argv).kind is InterpreterKind.SHELL
+            for child in self._table.children(subject.key)
+        )
 
     def _is_dedicated(self, relay: ProcessKey, flow: dataflow.Flow, view: ObjectView) -> bool:
         """Return whether a relay holds no other internet socket than those of the path."""
@@ -253,6 +255,14 @@ def _inputs(subject: _Subject, view: ObjectView) -> tuple[int, ...]:
     ends = view.ends(subject.key) or ()
     scripts = (end.fd for end in ends if end.fd >= FIRST_SCRIPT_FD and end.reads and end.object.kind in _STREAM_KINDS)
     return (0, *scripts)
+
+
+def _is_active(flow: dataflow.Flow, view: ObjectView, since: int) -> bool | None:
+    """Return whether bytes moved on the remote sockets since a moment; None where the kernel does not tell."""
+    known = [answer for inode in flow.sockets if (answer := view.activity(inode)) is not None]
+    if not known:
+        return None
+    return any(max(answer) >= since - CLOCK_SLACK_MS for answer in known)
 
 
 def _is_uncertain(flow: dataflow.Flow) -> bool:

@@ -82,6 +82,7 @@ import http.client, os, time, pexpect
 web = http.client.HTTPConnection(os.environ["WEB"].removeprefix("http://"))
 web.request("GET", "/data.json")
 web.getresponse().read()
+time.sleep(0.3)
 shell = pexpect.spawn("bash", ["--norc"], timeout=10, encoding="utf-8")
 shell.sendline("echo sum $((40 + 2))")
 shell.expect("sum 42")

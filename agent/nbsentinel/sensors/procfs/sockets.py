@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
@@ -219,19 +220,23 @@ def reader_lines(path: str) -> Iterator[list[bytes]]:
 
 
 def tcp_activity() -> dict[Inode, Activity]:
-    """Return for each TCP connection how long ago it last received and sent data; empty where that is refused."""
+    """Return for each TCP connection when it last received and sent data; empty where that is refused.
+
+    The kernel tells ages, so the clock is read right before them.
+    """
     found: dict[Inode, Activity] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0, 0xFFFFFFFF) + bytes(
             48
         )
         try:
+            now = time.time_ns() // 1_000_000
             for payload in _dump(request):
                 inode = struct.unpack_from("=I", payload, 68)[0]
                 for kind, value in _attributes(payload, 72):
                     if kind == INET_DIAG_INFO and len(value) >= _TCP_INFO_LAST_SENT + 12:
                         sent, _, received = struct.unpack_from("=III", value, _TCP_INFO_LAST_SENT)
-                        found[Inode(inode)] = Activity(received, sent)
+                        found[Inode(inode)] = Activity(now - received, now - sent)
         except OSError:
             continue
     return found

@@ -136,7 +136,7 @@ class ProcView:
         return sockets.inet_sockets(holder.pid).get(inode)
 
     def activity(self, inode: Inode) -> Activity | None:
-        """Return how long ago a TCP connection last carried bytes."""
+        """Return when a TCP connection last carried bytes."""
         if self._activity is None:
             self._activity = sockets.tcp_activity()
         return self._activity.get(inode)
