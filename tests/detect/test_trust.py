@@ -8,7 +8,7 @@ from nbsentinel.context.objects import ObjectKind
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.detect.dataflow import trace
 from nbsentinel.detect.trust import Broker, Trust, looks_like_server
-from nbsentinel.events import Endpoint, Inode, KernelInfo, ProcessKey
+from nbsentinel.events import Endpoint, Exit, Inode, KernelInfo, Millis, ProcessKey
 from support.simulation import System
 
 BROWSER = Endpoint("198.51.100.9", 61000)
@@ -111,6 +111,22 @@ def test_second_server_is_not_trusted(studio: Studio) -> None:
     studio.see()
     assert studio.trust.server == studio.server
     assert other in studio.trust.second_claims
+
+
+def test_parent_of_a_kernel_stands_back(studio: Studio) -> None:
+    """A program that started a kernel before the server came is not the server once there is one."""
+    studio.table.apply(Exit(at=Millis(0), key=studio.server, source="t"))
+    del studio.system.processes[studio.server]
+    driver = studio.system.start("/usr/bin/python3", "driver.py")
+    studio.system.hold(driver, 5, studio.system.connection(None, Endpoint("127.0.0.1", 7000), listening=True))
+    info = KernelInfo(kernel_id="x", connection_file="/run/kernel-x.json")
+    studio.system.start("/usr/bin/python3", parent=driver, kernel=info)
+    studio.see()
+    assert studio.trust.server == driver
+    server = studio.system.start("/usr/bin/python3", "-m", "jupyterlab")
+    studio.system.hold(server, 5, studio.system.connection(None, Endpoint("0.0.0.0", 8888), listening=True))
+    studio.see()
+    assert studio.trust.server == server
 
 
 def test_registered_broker(studio: Studio) -> None:

@@ -3,7 +3,8 @@
 Trust belongs to an edge (this process moves bytes through that object), never to a process: any other socket of the
 Jupyter server is a relay like any other. There is at most one Jupyter server; it is found by what it does (it holds a
 listening socket and is the parent of kernels, or is a Jupyter server program), the earliest one wins for as long as it
-lives. Code of the same user can imitate all this before the server starts; docs/threat-model.md says so.
+lives. A program that is no known server but the parent of kernels (a test driver, a scheduler) stands back behind a
+known one. Code of the same user can imitate all this before the server starts; docs/threat-model.md says so.
 """
 
 from __future__ import annotations
@@ -87,18 +88,24 @@ class Trust:
             self._ports.update(dict.fromkeys(self._listened(view, kernel) & set(kernel.kernel.ports), kernel.key))
         if self.server is not None and not self._table.is_live(self.server):
             self.server = None
-        parents = {kernel.parent for kernel in kernels}
-        claims = sorted(
+        self._find_server(view, {kernel.parent for kernel in kernels})
+
+    def _find_server(self, view: ObjectView, parents: set[ProcessKey | None]) -> None:
+        """Choose the earliest server program that listens; only where there is none, the earliest parent of a kernel."""
+        listening = sorted(
             (
                 process
                 for process in self._table.live()
-                if (looks_like_server(process) or process.key in parents) and self._listened(view, process)
+                if (process.key in parents or looks_like_server(process)) and self._listened(view, process)
             ),
             key=lambda process: process.key.start,
         )
-        if self.server is None and claims:
-            self.server = claims[0].key
-        self.second_claims |= {p.key for p in claims if p.key != self.server and looks_like_server(p)}
+        programs = [process.key for process in listening if looks_like_server(process)]
+        if programs and self.server not in programs:
+            self.server = programs[0]
+        elif self.server is None and listening:
+            self.server = listening[0].key
+        self.second_claims |= {key for key in programs if key != self.server}
 
     def _listened(self, view: ObjectView, process: Process) -> set[int]:
         ports = set()
