@@ -91,7 +91,7 @@ class Trust:
         self._find_server(view, {kernel.parent for kernel in kernels})
 
     def _find_server(self, view: ObjectView, parents: set[ProcessKey | None]) -> None:
-        """Choose the earliest server program that listens; only where there is none, the earliest parent of a kernel."""
+        """Choose the earliest server program that listens; where there is none, the earliest parent of a kernel."""
         listening = sorted(
             (
                 process
