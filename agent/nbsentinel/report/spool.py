@@ -96,17 +96,25 @@ class Spool:
         except sqlite3.DatabaseError as error:
             if "locked" in str(error) or not self.path.exists():
                 raise
-            self.path.replace(self.path.with_suffix(".broken"))
+            # its journal goes along: SQLite would replay it into the new file
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.replace(self.path.with_name(self.path.stem + ".broken" + suffix))
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=5)
-        self.path.chmod(0o600)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
-        database.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        database.execute("PRAGMA journal_size_limit=4194304")
-        database.executescript(_SCHEMA)
+        try:
+            self.path.chmod(0o600)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            database.execute("PRAGMA journal_size_limit=4194304")
+            database.executescript(_SCHEMA)
+        except BaseException:
+            database.close()
+            raise
         return database
 
     def _total(self) -> int:
