@@ -9,7 +9,7 @@ from nbsentinel.context.processes import ProcessTable
 from nbsentinel.detect.dataflow import trace
 from nbsentinel.detect.trust import Broker, Trust, looks_like_server
 from nbsentinel.events import Endpoint, Exit, Inode, KernelInfo, Millis, ProcessKey
-from support.simulation import System
+from support.simulation import ATTACKER, System
 
 BROWSER = Endpoint("198.51.100.9", 61000)
 
@@ -167,3 +167,34 @@ def test_what_looks_like_a_server(argv: tuple[str, ...], expected: bool) -> None
     """Server programs are known by how they are started."""
     system = System()
     assert looks_like_server(system.processes[system.start(*argv)]) is expected
+
+
+@pytest.mark.parametrize("server", ["a server program", "no server program"])
+def test_kernel_is_never_the_server(server: str) -> None:
+    """A kernel that forks is the parent of a process with a kernel's arguments, and its ptys are nobody's terminals."""
+    studio = Studio()
+    if server == "no server program":
+        studio.table.apply(Exit(at=Millis(1), source="simulation", key=studio.server))
+        studio.system.processes.pop(studio.server)
+    kernel = studio.system.processes[studio.kernel]
+    fork = studio.system.start(*kernel.argv, parent=studio.kernel, kernel=kernel.kernel)
+    master, slave = studio.system.pty()
+    studio.system.hold(studio.kernel, 30, master)
+    studio.system.hold(studio.kernel, 31, studio.system.connection(ATTACKER))
+    studio.see()
+    shell = studio.system.start("/bin/sh", image="shell", parent=studio.kernel, tty=f"pts/{slave.number}")
+    studio.system.stdio(shell, slave, slave)
+    studio.see()
+    assert studio.trust.server != studio.kernel
+    assert studio.trust.server != fork
+    assert studio.is_controlled(shell)
+
+
+def test_server_program_below_a_kernel_is_no_server(studio: Studio) -> None:
+    """Code in a cell cannot start a server of its own whose terminals are trusted."""
+    studio.table.apply(Exit(at=Millis(1), source="simulation", key=studio.server))
+    studio.system.processes.pop(studio.server)
+    own = studio.system.start("/usr/bin/python3", "/usr/bin/jupyter-lab", parent=studio.kernel)
+    studio.system.hold(own, 5, studio.system.connection(None, Endpoint("0.0.0.0", 9999), listening=True))
+    studio.see()
+    assert studio.trust.server is None

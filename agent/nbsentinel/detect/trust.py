@@ -3,8 +3,9 @@
 Trust belongs to an edge (this process moves bytes through that object), never to a process: any other socket of the
 Jupyter server is a relay like any other. There is at most one Jupyter server; it is found by what it does (it holds a
 listening socket and is the parent of kernels, or is a Jupyter server program), the earliest one wins for as long as it
-lives. A program that is no known server but the parent of kernels (a test driver, a scheduler) stands back behind a
-known one. Code of the same user can imitate all this before the server starts; docs/threat-model.md says so.
+lives; nothing at or below a kernel can be it. A program that is no known server but the parent of kernels (a test
+driver, a scheduler) stands back behind a known one. Code of the same user can imitate all this before the server
+starts; docs/threat-model.md says so.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ class Trust:
             (
                 process
                 for process in self._table.live()
-                if (process.key in parents or looks_like_server(process)) and self._listened(view, process)
+                if (process.key in parents or looks_like_server(process))
+                and not self._is_in_kernel(process)
+                and self._listened(view, process)
             ),
             key=lambda process: process.key.start,
         )
@@ -106,6 +109,10 @@ class Trust:
         elif self.server is None and listening:
             self.server = listening[0].key
         self.second_claims |= {key for key in programs if key != self.server}
+
+    def _is_in_kernel(self, process: Process) -> bool:
+        """Return whether a process is a kernel or below one: a fork of a kernel makes the kernel a kernel's parent."""
+        return any(one.kernel is not None for one in (process, *self._table.lineage(process.key)))
 
     def _listened(self, view: ObjectView, process: Process) -> set[int]:
         ports = set()
