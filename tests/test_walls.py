@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 AGENT = ROOT / "agent" / "nbsentinel"
+GUARD = ROOT / "agent" / "nbsentinel_guard"
 COLLECTOR = ROOT / "collector" / "nbsentinel_collector"
 
 # For each part: the parts of nbsentinel that it may import, beside itself. "" is nbsentinel.__version__.
@@ -80,6 +81,34 @@ def test_collector_knows_little_of_the_agent() -> None:
             assert allowed, f"{path.relative_to(ROOT)} imports nbsentinel.{name}"
 
 
+def test_guard_is_standard_library_alone() -> None:
+    """The guard starts before every kernel, in environments that have none of our packages."""
+    allowed = {"nbsentinel_guard", *sys.stdlib_module_names}
+    for path in GUARD.rglob("*.py"):
+        used = {name.partition(".")[0] for name in imports(path)}
+        assert used <= allowed, f"{path.relative_to(ROOT)} imports {sorted(used - allowed)}"
+
+
+def test_guard_is_written_for_old_interpreters() -> None:
+    """User environments have old interpreters: the guard's files parse as Python 3.7."""
+    for path in GUARD.rglob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 7))
+
+
+def test_launcher_loads_little() -> None:
+    """`nbsentinel guard` is in front of every kernel: neither click nor the agent is loaded for it."""
+    code = (
+        "import sys; sys.argv = ['nbsentinel', 'guard', '--help']; from nbsentinel.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('click', 'msgspec', 'typing', 'asyncio', 'nbsentinel.cli') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=AGENT.parent
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
 def test_agent_never_loads_what_it_does_not_need() -> None:
     """Building an agent loads no rule compiler, no web framework, no terminal drawing, no AWS."""
     code = f"import sys, nbsentinel.agent; print([m for m in {AGENT_NEVER_LOADS!r} if m in sys.modules])"
@@ -91,7 +120,7 @@ def test_no_module_has_outgrown_its_place() -> None:
     """No module is longer than 400 lines."""
     long = {
         str(p.relative_to(ROOT)): n
-        for p in [*AGENT.rglob("*.py"), *COLLECTOR.rglob("*.py")]
+        for p in [*AGENT.rglob("*.py"), *GUARD.rglob("*.py"), *COLLECTOR.rglob("*.py")]
         if (n := len(p.read_text().splitlines())) > 400
     }
     assert long == {}

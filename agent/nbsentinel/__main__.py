@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code.
+
+    `nbsentinel guard` goes straight to the launcher: it runs before every kernel and terminal and loads nothing else.
+    """
+    if sys.argv[1:2] == ["guard"]:
+        from nbsentinel_guard import launcher
+
+        raise SystemExit(launcher.main(sys.argv[2:]))
     from nbsentinel.cli import run
 
     raise SystemExit(run())

@@ -19,7 +19,7 @@ from nbsentinel.detect.rules.matcher import Matcher
 from nbsentinel.detect.rules.pack import Pack, default_pack, load_pack
 from nbsentinel.detect.trust import Trust
 from nbsentinel.errors import NbsentinelError
-from nbsentinel.events import AgentEvent, Coverage, Finding, Lifecycle, Observation, SensorState
+from nbsentinel.events import AgentEvent, Coverage, Finding, Lifecycle, Observation, Refused, SensorState, Severity
 from nbsentinel.harden import forbid_dumps
 from nbsentinel.local.server import LocalServer
 from nbsentinel.report import ocsf
@@ -28,6 +28,7 @@ from nbsentinel.report.recorder import Recorder
 from nbsentinel.report.selection import Selection
 from nbsentinel.report.spool import Spool
 from nbsentinel.sensors.base import Lane, Sensor
+from nbsentinel.sensors.guard import GuardSensor
 from nbsentinel.sensors.procfs.sensor import ProcfsSensor, now_ms
 from nbsentinel.usage import Usage
 
@@ -64,7 +65,14 @@ class Agent:
         self._table = ProcessTable()
         self._lane = Lane("procfs", self._ready, config.sensors.queue_limit)
         self._procfs = ProcfsSensor(self._lane.put, period_ms=config.sensors.procfs_period_ms)
+        self._lanes = [self._lane]
         self._sensors: list[Sensor] = [self._procfs]
+        self._guard: GuardSensor | None = None
+        if config.guard.enabled:
+            lane = Lane("guard", self._ready, config.sensors.queue_limit)
+            self._lanes.append(lane)
+            self._guard = GuardSensor(lane.put, self._procfs, config.run_dir, self._notice)
+            self._sensors.append(self._guard)
         self._trust = Trust(
             self._table,
             loopback_is_remote=config.detect.loopback_is_remote,
@@ -190,10 +198,14 @@ class Agent:
 
     def _drain_lanes(self) -> None:
         while True:
-            observations = self._lane.take(BATCH)
+            # Each lane gives its share, so that a flood in one does not hide the other; then the order of time counts.
+            shares = [lane.take(BATCH) for lane in self._lanes]
+            observations = sorted((item for share in shares for item in share), key=lambda item: item.at)
             findings = self._engine.observe(observations) if observations else self._engine.tick()
+            if self._guard is not None:
+                self._guard.judged(observations)
             self._report(observations, findings)
-            if len(observations) < BATCH:
+            if all(len(share) < BATCH for share in shares):
                 return
 
     def _report(self, observations: list[Observation], findings: list[Finding]) -> None:
@@ -203,8 +215,20 @@ class Agent:
         context = [event for item in chosen if (event := ocsf.observation(item, self._table, self._reporter))]
         # Findings first: they wait for nothing.
         self._recorder.record([*(ocsf.finding(item, self._reporter, status="new") for item in findings), *context])
+        for observation in observations:
+            if isinstance(observation, Refused):
+                self._refused(observation)
         for item in findings:
             self._log(item.title, {"rule": item.rule_name, "pid": item.process.key.pid, "severity": item.severity.name})
+
+    def _refused(self, observation: Refused) -> None:
+        process = self._table.get(observation.key)
+        who = process.command_line if process else "a process that is not known"
+        message = f"Process {observation.key.pid} ({who}) tried to stop or starve process {observation.target} of ours"
+        self._log(message, {"call": observation.call})
+        details: dict[str, object] = {"pid": observation.key.pid, "call": observation.call}
+        event = AgentEvent(at=now_ms(), what=Lifecycle.NOTICE, message=message, details=details, severity=Severity.HIGH)
+        self._recorder.record_own(event)
 
     # Telling
 
@@ -228,7 +252,7 @@ class Agent:
                 "pipeline_errors": self._failures,
                 "processes": len(self._table),
             },
-            "drops": {self._lane.sensor: self._lane.dropped, "unrecorded": self._recorder.unrecorded},
+            "drops": {**{lane.sensor: lane.dropped for lane in self._lanes}, "unrecorded": self._recorder.unrecorded},
             "usage": self._usage.sample(),
         }
 

@@ -49,6 +49,14 @@ class SensorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = 20_000
 
 
+class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The system-call guard of kernels and terminals that are started through `nbsentinel guard`."""
+
+    enabled: Annotated[bool, Meta(description="Run the guard; without it what lives for milliseconds is not seen.")] = (
+        True
+    )
+
+
 class DetectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What counts as remote and what is trusted."""
 
@@ -121,6 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     agent: AgentSection = AgentSection()
     sensors: SensorsSection = SensorsSection()
+    guard: GuardSection = GuardSection()
     detect: DetectSection = DetectSection()
     report: ReportSection = ReportSection()
 

@@ -83,8 +83,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """An internet socket with a peer."""
 
     protocol: str
-    """`tcp` or `udp`."""
-    local: Endpoint
+    """`tcp` or `udp`, empty where it is not known (a socket that was gone before it could be looked at)."""
+    local: Endpoint | None
+    """None where only the call was seen: the kernel had not chosen our side yet."""
     remote: Endpoint
     inode: Inode
     initiated: bool | None
@@ -124,9 +125,23 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True, tag="connect"):
     key: ProcessKey
     connection: Connection
     source: str
+    confirms: bool = False
+    """An earlier event told of the attempt; this one only says that the connection stands."""
 
 
-Observation = Exec | StdioChange | Exit | Connect
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
+    """A guarded process tried to stop or to starve the agent or the guard, and was not allowed to."""
+
+    at: Millis
+    key: ProcessKey
+    call: int
+    """Number of the system call."""
+    target: int
+    """The process that it was meant for."""
+    source: str
+
+
+Observation = Exec | StdioChange | Exit | Connect | Refused
 
 
 class SensorState(str, Enum):

@@ -30,6 +30,7 @@ from nbsentinel.events import (
     Observation,
     Process,
     ProcessKey,
+    Refused,
     Severity,
 )
 
@@ -89,6 +90,8 @@ class Engine:
             if isinstance(observation, Connect):
                 findings += self._connected(observation)
                 continue
+            if isinstance(observation, Refused):
+                continue
             self._table.apply(observation)
             if isinstance(observation, Exit):
                 self._remote.forget(observation.key)
@@ -125,7 +128,7 @@ class Engine:
     def _connected(self, observation: Connect) -> list[Finding]:
         self._remote.connected(observation.key, self._clock())
         process = self._table.get(observation.key)
-        if process is None:
+        if process is None or observation.confirms:
             return []
         fields = sigma_fields.network_connection_fields(process, observation.connection)
         return self._match("network_connection", fields, process, Evidence(connection=observation.connection))

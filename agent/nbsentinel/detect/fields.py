@@ -41,10 +41,10 @@ def network_connection_fields(process: Process, connection: Connection) -> Field
         CommandLine=process.command_line,
         User=process.user or (str(process.uid) if process.uid >= 0 else None),
         ProcessId=process.key.pid,
-        Protocol=connection.protocol,
+        Protocol=connection.protocol or None,
         Initiated=connection.initiated,
-        SourceIp=connection.local.ip,
-        SourcePort=connection.local.port,
+        SourceIp=connection.local.ip if connection.local else None,
+        SourcePort=connection.local.port if connection.local else None,
         DestinationIp=connection.remote.ip,
         DestinationPort=connection.remote.port,
     )

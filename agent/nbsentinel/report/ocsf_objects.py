@@ -73,11 +73,11 @@ def connection(value: Connection) -> Object:
         if ":" in value.remote.ip
         else (4, "Internet Protocol version 4 (IPv4)")
     )
+    number = {"tcp": 6, "udp": 17}.get(value.protocol)
     return {
         "direction_id": direction[0],
         "direction": direction[1],
-        "protocol_name": value.protocol,
-        "protocol_num": 6 if value.protocol == "tcp" else 17,
+        **({"protocol_name": value.protocol, "protocol_num": number} if number else {}),
         "protocol_ver_id": version[0],
         "protocol_ver": version[1],
     }
@@ -85,7 +85,7 @@ def connection(value: Connection) -> Object:
 
 def sides(value: Connection) -> tuple[Object, Object]:
     """Return source and destination: who connected is the source; ourselves where that is not known."""
-    ours, theirs = endpoint(value.local), endpoint(value.remote)
+    ours, theirs = endpoint(value.local) if value.local else {}, endpoint(value.remote)
     return (theirs, ours) if value.initiated is False else (ours, theirs)
 
 

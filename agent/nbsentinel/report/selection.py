@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from typing import TypeGuard
 
-from nbsentinel.events import Connect, Exec, Exit, Finding, Observation, ProcessKey, StdioChange
+from nbsentinel.events import Connect, Exec, Exit, Finding, Observation, ProcessKey
 
 RECENT_LIMIT = 5_000
 """Executions and connections remembered in case a finding needs them as context."""
@@ -30,7 +31,7 @@ class Selection:
         """Return the observations to record now, oldest first; each is returned once."""
         if self._level == "findings":
             return []
-        candidates = [o for o in observations if not isinstance(o, StdioChange)]
+        candidates = [o for o in observations if _is_recordable(o)]
         if self._level == "all":
             return candidates
         for finding in findings:
@@ -62,3 +63,9 @@ class Selection:
                 return True
             return False
         return observation.key in self._watched
+
+
+def _is_recordable(observation: Observation) -> TypeGuard[Recordable]:
+    if isinstance(observation, Connect):
+        return not observation.confirms
+    return isinstance(observation, (Exec, Exit))

@@ -46,6 +46,8 @@ YOUNG_MS = 3000
 WAKE_SWEEP_MS = 100
 """A wake-up compares all processes, at most once in this time."""
 SELF_TEST_S = 3.0
+CLAIMS_LIMIT = 20_000
+"""Sockets that another sensor has told of and that have not been seen here yet."""
 
 
 def now_ms() -> Millis:
@@ -59,6 +61,8 @@ class _Known(msgspec.Struct):
     """When it was first seen, by the monotonic clock in seconds."""
     exe: str | None
     stdio: tuple[str | None, str | None, str | None]
+    guarded: bool = False
+    """Whether the guard has told of this image."""
 
 
 class ProcfsSensor:
@@ -78,6 +82,8 @@ class ProcfsSensor:
         self._known: dict[int, _Known] = {}
         self._young: set[int] = set()
         self._inodes: dict[Inode, ProcessKey | None] = {}
+        self._claimed: dict[Inode, float] = {}
+        self._lock = threading.Lock()
         self._listened: set[tuple[str, int]] = set()
         self._last_pid = self._socket_counts = b""
         self._next_sweep = self._next_sockets = self._next_wake_sweep = 0.0
@@ -148,17 +154,22 @@ class ProcfsSensor:
             self._look_at_sockets()
 
     def _look_at_processes(self, now: float, *, sweep: bool) -> None:
+        before = set(self._known)
         current = reader.pids()
-        for pid in [pid for pid in self._known if pid not in current]:
-            self._gone(pid)
+        for pid in before - current:
+            with self._lock:
+                self._gone(pid)
         fresh = sorted(current - self._known.keys())
         for pid in fresh:
-            self._new(pid, now)
+            with self._lock:
+                if pid not in self._known:
+                    self._new(pid, now)
         older = self._known.keys() if sweep else self._young
-        for pid in [pid for pid in older if pid not in fresh]:
-            self._compare(pid, now)
+        for pid in [pid for pid in list(older) if pid not in fresh]:
+            with self._lock:
+                self._compare(pid, now)
         self._young = {
-            pid for pid in self._young if pid in self._known and now - self._known[pid].first < YOUNG_MS / 1000
+            pid for pid in list(self._young) if pid in self._known and now - self._known[pid].first < YOUNG_MS / 1000
         }
 
     def _gone(self, pid: int) -> None:
@@ -218,13 +229,15 @@ class ProcfsSensor:
         for inode, item in fresh.items():
             self._inodes[inode] = owners.get(inode)
             if inode in owners:
-                self._emit(Connect(at=now_ms(), key=owners[inode], connection=self.connection(item), source=NAME))
+                told = self._claimed.pop(inode, None) is not None
+                found = self.connection(item)
+                self._emit(Connect(at=now_ms(), key=owners[inode], connection=found, source=NAME, confirms=told))
 
     def _owners(self, wanted: set[Inode]) -> dict[Inode, ProcessKey]:
         """Return which process holds each wanted socket; young processes are asked first."""
         found: dict[Inode, ProcessKey] = {}
         view = self.view()
-        order = [*self._young, *(pid for pid in reversed(self._known) if pid not in self._young)]
+        order = [*self._young, *(pid for pid in reversed(list(self._known)) if pid not in self._young)]
         for pid in order:
             known = self._known.get(pid)
             if known is None:
@@ -255,6 +268,40 @@ class ProcfsSensor:
         """Return a look at the moment for dataflow."""
         processes = {known.process.key: known.process for known in list(self._known.values())}
         return ProcView(processes.get, self._images, lambda: processes)
+
+    def adopt(self, process: Process, emit: Emit, source: str) -> bool:
+        """Take over an image that another sensor saw and emit it for that sensor, unless it was told of already.
+
+        Returns:
+            Whether it was emitted. Images and their order are consistent because both sensors emit under one lock.
+        """
+        pid, now = process.key.pid, time.monotonic()
+        with self._lock:
+            known = self._known.get(pid)
+            same = known is not None and known.process.key == process.key
+            if known is not None and not same:
+                self._gone(pid)
+            if known is not None and same:
+                if known.process.parent is not None:
+                    process = msgspec.structs.replace(process, parent=known.process.parent)
+                image = (known.process.exe, known.process.argv)
+                if image == (process.exe, process.argv) and not known.guarded:
+                    known.guarded = True
+                    return False
+            self._known[pid] = _Known(process, now, process.exe, process.stdio, guarded=True)
+            self._young.add(pid)
+            return emit(Exec(at=now_ms(), process=process, source=source))
+
+    def claim(self, inode: Inode) -> None:
+        """Remember that another sensor has told of a socket's connection."""
+        if len(self._claimed) >= CLAIMS_LIMIT:
+            self._claimed.clear()
+        self._claimed[inode] = time.monotonic()
+
+    def key_of(self, pid: int) -> ProcessKey | None:
+        """Return the process that has a pid, as far as it is known here."""
+        known = self._known.get(pid)
+        return known.process.key if known else None
 
     def describe(self, item: Socket) -> Connection | None:
         """Return a remote socket of a path as a connection, or None where it has no peer."""

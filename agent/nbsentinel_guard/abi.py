@@ -1,0 +1,101 @@
+"""Numbers of the kernel's interface: system calls by machine, flags, ioctls, sizes (include/uapi/linux)."""
+
+from __future__ import annotations
+
+import errno
+import platform
+
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_GET_NOTIF_SIZES = 3
+FLAG_TSYNC = 1 << 0
+FLAG_SPEC_ALLOW = 1 << 2
+FLAG_NEW_LISTENER = 1 << 3
+FLAG_TSYNC_ESRCH = 1 << 4
+FLAG_WAIT_KILLABLE_RECV = 1 << 5
+
+RET_KILL_PROCESS = 0x80000000
+RET_ERRNO = 0x00050000
+RET_USER_NOTIF = 0x7FC00000
+RET_ALLOW = 0x7FFF0000
+
+NOTIF_RECV = 0xC0502100
+NOTIF_SEND = 0xC0182101
+NOTIF_ID_VALID = 0x40082102
+NOTIF_SET_FLAGS = 0x40082104
+SYNC_WAKE_UP = 1
+CONTINUE = 1
+NOTIF_SIZE = 80
+RESPONSE_SIZE = 24
+
+PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
+ARCH_SET_FS = 0x1002
+MSG_FASTOPEN = 0x20000000
+
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+X32_BIT = 0x40000000
+
+_X86_64 = {
+    "sendto": 44,
+    "sendmsg": 46,
+    "connect": 42,
+    "execve": 59,
+    "kill": 62,
+    "setpriority": 141,
+    "sched_setparam": 142,
+    "sched_setscheduler": 144,
+    "arch_prctl": 158,
+    "tkill": 200,
+    "sched_setaffinity": 203,
+    "set_tid_address": 218,
+    "tgkill": 234,
+    "ioprio_set": 251,
+    "prlimit64": 302,
+    "sendmmsg": 307,
+    "sched_setattr": 314,
+    "seccomp": 317,
+    "execveat": 322,
+    "pidfd_send_signal": 424,
+    "io_uring_setup": 425,
+}
+_AARCH64 = {
+    "ioprio_set": 30,
+    "set_tid_address": 96,
+    "sched_setparam": 118,
+    "sched_setscheduler": 119,
+    "sched_setaffinity": 122,
+    "kill": 129,
+    "tkill": 130,
+    "tgkill": 131,
+    "setpriority": 140,
+    "connect": 203,
+    "sendto": 206,
+    "sendmsg": 211,
+    "execve": 221,
+    "prlimit64": 261,
+    "sendmmsg": 269,
+    "sched_setattr": 274,
+    "seccomp": 277,
+    "execveat": 281,
+    "pidfd_send_signal": 424,
+    "io_uring_setup": 425,
+}
+CALLS = {"x86_64": _X86_64, "aarch64": _AARCH64}
+
+
+def machine() -> str | None:
+    """Return the name of this machine's architecture as `CALLS` has it, or None where we have no table."""
+    name = platform.machine()
+    return name if name in CALLS else None
+
+
+def calls() -> dict[str, int]:
+    """Return this machine's system calls by name.
+
+    Raises:
+        OSError: We have no table for it.
+    """
+    name = machine()
+    if name is None:
+        raise OSError(errno.ENOSYS, "no table of system calls for this machine")
+    return CALLS[name]
