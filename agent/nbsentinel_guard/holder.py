@@ -18,7 +18,7 @@ import sys
 import time
 
 from nbsentinel_guard import abi, evidence, seccomp, supervisor, wire
-from nbsentinel_guard.slots import COUNT, Page
+from nbsentinel_guard.slots import CLAIM_SIZE, COUNT, LANES, Page, Slot
 
 TICK_S = 0.015
 PATIENCE = 3
@@ -45,7 +45,7 @@ class Holder:
         self._listeners: dict[int, int] = {}
         self._next = 0
         self._not_before = 0.0
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._seen: dict[tuple[int, int], tuple[int, int]] = {}
         self._unread: dict[int, tuple[int, int]] = {}
         self._agent: socket.socket | None = None
         self._agent_pid = 0
@@ -115,18 +115,19 @@ class Holder:
     def _finish_all(self) -> None:
         """Answer and tell whatever a dead supervisor has left in its slots."""
         for index, listener in self._listeners.items():
-            slot = self._page.slots[index]
-            if slot.call.id:
-                if not slot.answered:
-                    seccomp.let_go(listener, slot.call.id)
-                self._recover(index, slot.call.pid, slot.call.data.nr, slot.claim_bytes(), slot.call.id)
+            for slot in self._page.slots_of(index):
+                if slot.call.id:
+                    self._recover(index, slot.call, slot.claim_bytes() or _claim(slot.call))
+                    if not slot.answered:
+                        seccomp.let_go(listener, slot.call.id)
                 slot.clear()
 
-    def _recover(self, index: int, tid: int, number: int, claim: bytes, identity: int) -> None:
+    def _recover(self, index: int, call: seccomp.Notification, claim: bytes) -> None:
         """Tell the agent of a call that the supervisor did not tell, as far as it is still known."""
-        where = evidence.place(tid)
-        event = {"kind": "recovered", "pid": tid, "start": where[0] if where else 0, "number": number}
-        event.update(call="%d:%d" % (index, identity), at=time.time_ns() // 1000000)
+        pid = evidence.leader(call.pid)
+        where = evidence.place(pid)
+        event = {"kind": "recovered", "pid": pid, "start": where[0] if where else 0, "number": call.data.nr}
+        event.update(call="%d:%d" % (index, call.id), at=time.time_ns() // 1000000)
         remote = evidence.endpoint(claim)
         if remote:
             event["ip"], event["port"] = remote
@@ -144,21 +145,23 @@ class Holder:
     # Callers that wait
 
     def _look_after_callers(self) -> None:
-        slots = self._page.slots
         stuck = False
         for index, listener in self._listeners.items():
-            call = slots[index].call.id
-            identity, ticks = self._seen.get(index, (0, 0))
-            ticks = ticks + 1 if call and call == identity else 0
-            self._seen[index] = call, ticks
-            if ticks < PATIENCE:
-                continue
-            stuck = True
-            if ticks == PATIENCE and not slots[index].answered and seccomp.let_go(listener, call):
-                number = slots[index].call.data.nr
-                self._tell({"kind": "notice", "what": "caller let go", "why": "no answer to call %d" % number})
+            for lane, slot in enumerate(self._page.slots_of(index)):
+                stuck = self._is_stuck(listener, (index, lane), slot) or stuck
         self._judge_supervisor(stuck=stuck)
         self._look_after_unread()
+
+    def _is_stuck(self, listener: int, place: tuple[int, int], slot: Slot) -> bool:
+        """Return whether a call stays with the supervisor for too long; its caller is let go then."""
+        call = slot.call.id
+        identity, ticks = self._seen.get(place, (0, 0))
+        ticks = ticks + 1 if call and call == identity else 0
+        self._seen[place] = call, ticks
+        if ticks == PATIENCE and not slot.answered and seccomp.let_go(listener, call):
+            number = slot.call.data.nr
+            self._tell({"kind": "notice", "what": "caller let go", "why": "no answer to call %d" % number})
+        return ticks >= PATIENCE
 
     def _judge_supervisor(self, *, stuck: bool) -> None:
         if not stuck:
@@ -183,7 +186,7 @@ class Holder:
                 self._forget(index)
             elif events & select.POLLIN:
                 progress, ticks = self._unread.get(index, (0, 0))
-                now = self._page.slots[index].progress
+                now = sum(slot.progress for slot in self._page.slots_of(index))
                 ticks = ticks + 1 if now == progress else 1
                 waiting[index] = now, ticks
                 if ticks > UNREAD_PATIENCE:
@@ -202,20 +205,15 @@ class Holder:
             ctypes.memset(where, 0, abi.NOTIF_SIZE)
             if seccomp.receive(listener, where) or not call.id:
                 return
-            claim = b""
-            if call.data.nr == abi.calls()["connect"]:
-                buffer = ctypes.create_string_buffer(128)
-                length = min(int(call.data.args[2]), 128)
-                got = evidence.Memory().copy(call.pid, call.data.args[1], ctypes.addressof(buffer), length)
-                claim = buffer.raw[:got]
-            self._recover(index, call.pid, call.data.nr, claim, call.id)
+            self._recover(index, call, _claim(call))
             seccomp.let_go(listener, call.id)
 
     def _forget(self, index: int) -> None:
         listener = self._listeners.pop(index, None)
         if listener is not None:
             os.close(listener)
-        self._seen.pop(index, None)
+        for lane in range(LANES):
+            self._seen.pop((index, lane), None)
         self._last_use = time.monotonic()
 
     # Those who come
@@ -243,7 +241,8 @@ class Holder:
         if free is None:
             raise OSError(errno.EMFILE, "too many listeners")
         self._next = free + 1
-        self._page.slots[free].clear()
+        for slot in self._page.slots_of(free):
+            slot.clear()
         self._listeners[free] = listener
         self._hand(b"listener %d" % free, listener)
 
@@ -300,6 +299,16 @@ class Holder:
             self._accept()
         elif one is self._agent:
             self._agent_left()
+
+
+def _claim(call: seccomp.Notification) -> bytes:
+    """Return the socket address that a waiting connect points to."""
+    if call.data.nr != abi.calls()["connect"]:
+        return b""
+    buffer = ctypes.create_string_buffer(CLAIM_SIZE)
+    length = min(int(call.data.args[2]) & 0xFFFFFFFF, CLAIM_SIZE)
+    got = evidence.Memory().copy(call.pid, call.data.args[1], ctypes.addressof(buffer), length)
+    return buffer.raw[:got]
 
 
 def _is_outside(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""The page that holder and supervisor share: what is being answered right now, one slot for each listener.
+"""The page that holder and supervisor share: what is being answered right now, a slot for each answering thread.
 
 A slot is written by the kernel (the call), then by the supervisor (evidence, "answered"), and emptied once the agent
 has been told. So whoever looks at it knows what is owed: an answer to the caller, or word to the agent.
@@ -14,11 +14,14 @@ from nbsentinel_guard.seccomp import Notification
 
 COUNT = 512
 """Listeners at once; more are held and answered without being told of."""
+LANES = 2
+"""Threads, and slots, for each listener: one is always back in RECV while the other looks at what it has answered. A
+call that nobody has received yet can be interrupted by a signal, and callers mistake that for success."""
 CLAIM_SIZE = 128
 
 
 class Slot(ctypes.Structure):
-    """One listener's present call."""
+    """One thread's present call."""
 
     _fields_ = [
         ("call", Notification),
@@ -43,5 +46,9 @@ class Page:
     """Shared memory for all slots; children of this process see the same."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, ctypes.sizeof(Slot) * COUNT)
-        self.slots = (Slot * COUNT).from_buffer(self._memory)
+        self._memory = mmap.mmap(-1, ctypes.sizeof(Slot) * COUNT * LANES)
+        self._slots = (Slot * (COUNT * LANES)).from_buffer(self._memory)
+
+    def slots_of(self, index: int) -> list[Slot]:
+        """Return the slots of one listener."""
+        return [self._slots[index * LANES + lane] for lane in range(LANES)]

@@ -123,12 +123,12 @@ class Table:
 
 
 class Watch(threading.Thread):
-    """Answers one listener until its last process is gone."""
+    """One of the threads that answer a listener, until its last process is gone."""
 
-    def __init__(self, supervisor: Supervisor, index: int, listener: int) -> None:
+    def __init__(self, supervisor: Supervisor, index: int, listener: int, slot: Slot) -> None:
         super().__init__(name="listener %d" % index, daemon=True)
         self._supervisor, self._index, self._listener = supervisor, index, listener
-        self._slot = supervisor.page.slots[index]
+        self._slot = slot
         self._memory = evidence.Memory(permitted=supervisor.may_read_memory)
         self._response = seccomp.Response(0, 0, 0, abi.CONTINUE)
         self._attempts: dict[int, tuple[float, str]] = {}
@@ -237,10 +237,10 @@ class Watch(threading.Thread):
         self._supervisor.table.look(pid)
         if _is_possible_remote_shell(event):
             self._supervisor.teller.ask(event)
-            self._answer(slot)
         else:
-            self._answer(slot)
             self._supervisor.teller.tell(event)
+        # Told first: what the image does next is told by another thread, and must not come before it.
+        self._answer(slot)
 
     def _serve_protection(self, slot: Slot, number: int) -> None:
         """Refuse a signal or a limit that is meant for one of us; all others proceed."""
@@ -303,7 +303,9 @@ class Supervisor:
             word, _, rest = message.partition(b" ")
             if word == b"listener":
                 seccomp.wake_on_this_core(descriptors[0])
-                Watch(self, int(rest), descriptors[0]).start()
+                for slot in self.page.slots_of(int(rest)):
+                    Watch(self, int(rest), os.dup(descriptors[0]), slot).start()
+                os.close(descriptors[0])
             elif word == b"agent":
                 self._agent = int(rest)
                 self.teller.use(descriptors[0])

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import collector
 import idle
+import ingest
 import latency
 
 
@@ -37,7 +37,7 @@ class Figure(NamedTuple):
 PARTS: dict[str, Callable[[], list[tuple]]] = {
     "idle": idle.measure,
     "latency": latency.measure,
-    "collector": collector.measure,
+    "collector": ingest.measure,
 }
 
 

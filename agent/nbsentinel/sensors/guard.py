@@ -182,6 +182,8 @@ class GuardSensor:
             self._executed(event)
         elif kind == "connect" or (kind == "recovered" and "ip" in event):
             self._connected(event)
+        elif kind == "recovered":
+            self._procfs.wake()
         elif kind == "refused":
             key = self._key(event)
             number, target = _int(event, "number"), _int(event, "target")
