@@ -7,7 +7,7 @@ PYTHON ?= $(shell tools/find-python)
 VENV ?= $(shell tools/find-venv)
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench format rules docs clean setup setup-demo system-packages
+.PHONY: demo test lint bench format rules docs clean setup setup-demo setup-bench system-packages
 
 demo: setup-demo
 	@$(BIN)/nbsentinel demo
@@ -20,7 +20,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup
+bench: setup-bench system-packages
 	$(BIN)/python tests/benchmarks/run.py
 
 format: setup
@@ -33,9 +33,11 @@ rules: setup
 
 docs: setup
 	$(BIN)/nbsentinel config reference > docs/reference/configuration.md
+	$(BIN)/nbsentinel rules pages -o docs/rules
 
 setup: $(VENV)/.installed-lint
 setup-demo: $(VENV)/.installed-demo
+setup-bench: $(VENV)/.installed-bench
 
 $(VENV)/.installed-%: pyproject.toml tools/install
 	@tools/install "$(PYTHON)" "$(VENV)" $*

@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 AGENT = ROOT / "agent" / "nbsentinel"
 GUARD = ROOT / "agent" / "nbsentinel_guard"
+KERNEL = ROOT / "agent" / "nbsentinel_kernel"
+JUPYTER = ROOT / "jupyter_extension" / "nbsentinel_jupyter"
 COLLECTOR = ROOT / "collector" / "nbsentinel_collector"
 
 # For each part: the parts of nbsentinel that it may import, beside itself. "" is nbsentinel.__version__.
@@ -26,6 +28,7 @@ ALLOWED = {
     "config": {"detect", "errors"},
     "report": {"attest", "context", "events", "errors", "config", "text", ""},
     "local": {"report", "errors"},
+    "protect": {"config", "events", "harden", "report"},
 }
 COLLECTOR_MAY = {"attest", "errors", "report.ocsf", "report.ocsf_objects", ""}
 AGENT_NEVER_LOADS = (
@@ -83,16 +86,24 @@ def test_collector_knows_little_of_the_agent() -> None:
 
 def test_guard_is_standard_library_alone() -> None:
     """The guard starts before every kernel, in environments that have none of our packages."""
-    allowed = {"nbsentinel_guard", *sys.stdlib_module_names}
-    for path in GUARD.rglob("*.py"):
+    allowed = {"nbsentinel_guard", "nbsentinel_kernel", *sys.stdlib_module_names}
+    for path in [*GUARD.rglob("*.py"), *KERNEL.rglob("*.py")]:
         used = {name.partition(".")[0] for name in imports(path)}
         assert used <= allowed, f"{path.relative_to(ROOT)} imports {sorted(used - allowed)}"
 
 
 def test_guard_is_written_for_old_interpreters() -> None:
     """User environments have old interpreters: the guard's files parse as Python 3.7."""
-    for path in GUARD.rglob("*.py"):
+    for path in [*GUARD.rglob("*.py"), *KERNEL.rglob("*.py")]:
         ast.parse(path.read_text(), feature_version=(3, 7))
+
+
+def test_extension_knows_only_the_guard() -> None:
+    """The Jupyter server's environment gets our wheel without its dependencies."""
+    allowed = {"nbsentinel_guard", "nbsentinel_jupyter", "jupyter_server", *sys.stdlib_module_names}
+    for path in JUPYTER.rglob("*.py"):
+        used = {name.partition(".")[0] for name in imports(path)}
+        assert used <= allowed, f"{path.relative_to(ROOT)} imports {sorted(used - allowed)}"
 
 
 def test_launcher_loads_little() -> None:
@@ -120,7 +131,7 @@ def test_no_module_has_outgrown_its_place() -> None:
     """No module is longer than 400 lines."""
     long = {
         str(p.relative_to(ROOT)): n
-        for p in [*AGENT.rglob("*.py"), *GUARD.rglob("*.py"), *COLLECTOR.rglob("*.py")]
+        for p in [*(ROOT / "agent").rglob("*.py"), *COLLECTOR.rglob("*.py"), *JUPYTER.rglob("*.py")]
         if (n := len(p.read_text().splitlines())) > 400
     }
     assert long == {}

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from nbsentinel import __version__
+from nbsentinel import __version__, startup
 from nbsentinel.config import Config
+from nbsentinel.context.cells import Cells
+from nbsentinel.context.origins import Origins
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.context.surface import Surface, discover
 from nbsentinel.detect.engine import Engine
-from nbsentinel.detect.rules.matcher import Matcher
-from nbsentinel.detect.rules.pack import Pack, default_pack, load_pack
+from nbsentinel.detect.heldback import held_back
+from nbsentinel.detect.rules.inforce import RulesInForce
 from nbsentinel.detect.trust import Trust
-from nbsentinel.errors import NbsentinelError
-from nbsentinel.events import AgentEvent, Coverage, Finding, Lifecycle, Observation, Refused, SensorState, Severity
+from nbsentinel.drill import Drills
+from nbsentinel.events import (
+    AgentEvent,
+    Coverage,
+    Finding,
+    Lifecycle,
+    Observation,
+    SensorState,
+    Tamper,
+    TamperKind,
+)
 from nbsentinel.harden import forbid_dumps
 from nbsentinel.local.server import LocalServer
-from nbsentinel.report import ocsf
+from nbsentinel.protect.keeper import RESTART, Bond
+from nbsentinel.protect.selfcheck import SelfCheck
+from nbsentinel.report import ocsf, ocsf_drill
 from nbsentinel.report.outlets import Outlets
 from nbsentinel.report.recorder import Recorder
 from nbsentinel.report.selection import Selection
 from nbsentinel.report.spool import Spool
-from nbsentinel.sensors.base import Lane, Sensor
-from nbsentinel.sensors.guard import GuardSensor
-from nbsentinel.sensors.procfs.sensor import ProcfsSensor, now_ms
-from nbsentinel.usage import Usage
+from nbsentinel.roster import Roster
+from nbsentinel.sensors.procfs.sensor import now_ms
+from nbsentinel.usage import Governor, Usage
+from nbsentinel.watch import Watch
 
 BATCH = 500
 """Observations taken from one lane in one turn of the pipeline."""
@@ -38,6 +52,9 @@ DRAIN_S = 3.0
 """Longest time for delivering what waits when the agent is told to stop."""
 LONGEST_WAIT_S = 0.5
 HOUSEKEEPING_S = 5.0
+CLOSINGS = 20
+"""Incidents that are told to be over in one turn of housekeeping."""
+SELF_TEST_S = 600.0
 Log = Callable[[str, dict[str, object]], None]
 
 
@@ -47,53 +64,59 @@ class Agent:
     Args:
         config: The configuration.
         log: Takes (event, details) lines for the operator.
+        bond: The connection with the keeper, None where nobody keeps it.
+        source: The configuration's file.
 
     Raises:
         NbsentinelError: Something it cannot do without is missing: the folders, the spool, the rules.
     """
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, config: Config, log: Log, *, bond: Bond | None = None, source: Path | None = None) -> None:
         self._config, self._log = config, log
         self._stop = threading.Event()
         self._ready = threading.Event()
-        self._lock_files = [_lock(folder) for folder in (config.state_dir, config.run_dir)]
+        self._lock_files = [startup.lock(folder) for folder in (config.state_dir, config.run_dir)]
         self._spool = Spool(config.state_dir, max_bytes=config.report.spool.max_mebibytes << 20)
         self._surface = discover()
         self._agent_uid = self._remembered_uid()
         self._reporter = self._make_reporter(self._surface)
-        self._pack = _load_rules(config)
+        self._rules = RulesInForce(startup.load_rules(config), config.detect.exceptions, now_ms())
         self._table = ProcessTable()
-        self._lane = Lane("procfs", self._ready, config.sensors.queue_limit)
-        self._procfs = ProcfsSensor(self._lane.put, period_ms=config.sensors.procfs_period_ms)
-        self._lanes = [self._lane]
-        self._sensors: list[Sensor] = [self._procfs]
-        self._guard: GuardSensor | None = None
-        if config.guard.enabled:
-            lane = Lane("guard", self._ready, config.sensors.queue_limit)
-            self._lanes.append(lane)
-            self._guard = GuardSensor(lane.put, self._procfs, config.run_dir, self._notice)
-            self._sensors.append(self._guard)
+        self._watch = Watch(config, self._ready, self._table, self._notice, lambda: bond.keeper if bond else 0)
+        sources = [str(path) for path in (source, config.detect.rules, *startup.exception_files(config)) if path]
+        self._own = SelfCheck(config, sources, bond, emit=self._watch.own.put, clock=now_ms, stop=self.stop)
         self._trust = Trust(
             self._table,
             loopback_is_remote=config.detect.loopback_is_remote,
             brokers=config.detect.trusted_broker,
         )
+        self._cells = Cells()
+        self._origins = Origins(self._table, self._cells, lambda: (self._trust.server,) if self._trust.server else ())
         self._engine = Engine(
-            matcher=Matcher(self._pack),
+            matcher=self._rules.matcher,
+            correlator=self._rules.correlator,
             table=self._table,
             trust=self._trust,
-            look=self._procfs.view,
-            describe=self._procfs.describe,
+            look=self._watch.procfs.view,
+            describe=self._watch.procfs.describe,
             clock=now_ms,
+            own=startup.own_key(),
+            cells=self._cells,
+            origins=self._origins,
+            failed=self._failed,
+            surface=self._surface.kind,
         )
         self._selection = Selection(config.report.level)
         self._recorder = Recorder(
             self._spool, str(uuid.uuid4()), clock=now_ms, render=self._own_event, recorded=self._on_recorded
         )
-        self._outlets = Outlets(config, self._spool, self._recorder.chain_uid, self._line)
-        self._server = LocalServer(config.run_dir, self._spool, self.status)
-        self._usage = Usage()
-        self._coverage: dict[str, Coverage] = {}
+        self._outlets = Outlets(config, self._spool, self._recorder.chain_uid, self._line, self._own.file_meddled)
+        roster = self._roster = Roster(self._table, self._origins, self._watch)
+        self._drills = Drills(
+            self._recorder, self._spool, self._outlets, self._test_alert, self._table, self._origins, now_ms
+        )
+        self._server = LocalServer(config.run_dir, self._spool, self.status, roster.who, self._drills.answer)
+        self._usage, self._governor = Usage(), Governor(config.sensors.processor_limit_percent)
         self._started = now_ms()
         self._state = "starting"
         self._findings = self._observations = self._failures = 0
@@ -108,10 +131,14 @@ class Agent:
         return known
 
     def _make_reporter(self, surface: Surface) -> ocsf.Reporter:
-        return ocsf.Reporter.of(agent_uid=self._agent_uid, version=__version__, surface=_surface_fields(surface))
+        return ocsf.Reporter.of(agent_uid=self._agent_uid, version=__version__, surface=startup.surface_fields(surface))
 
     def _own_event(self, event: AgentEvent) -> dict[str, object]:
         return ocsf.agent_event(event, self._reporter)
+
+    def _test_alert(self, finding: Finding) -> dict[str, object]:
+        self._log(finding.title, {"severity": finding.severity.name, "pid": finding.process.key.pid})
+        return ocsf_drill.as_test(ocsf.finding(finding, self._reporter))
 
     def _on_recorded(self) -> None:
         self._outlets.notify()
@@ -123,48 +150,78 @@ class Agent:
     # Running
 
     def stop(self) -> None:
-        """Ask the agent to end; safe in a signal handler."""
+        """Ask the agent to end."""
         self._stop.set()
         self._ready.set()
 
-    def run(self) -> None:
-        """Run until `stop`; returns after the goodbye is recorded and delivered as far as possible."""
+    def asked(self, number: int) -> None:
+        """Hear a signal that asks to end: a kept agent obeys its keeper alone. Safe in a signal handler."""
+        self._own.asked(number)
+
+    def run(self) -> int:
+        """Run until told to stop; returns the exit code after the goodbye is recorded and delivered as far as possible.
+
+        Returns:
+            0, or `RESTART` when the agent wants to be started again: then there is no goodbye.
+        """
         forbid_dumps()
         self._begin()
         try:
             self._loop()
-        finally:
-            self._end()
+        except BaseException:
+            self._give_up()
+            raise
+        if self._own.restart:
+            self._give_up()
+            return RESTART
+        self._end()
+        return 0
 
     def _begin(self) -> None:
+        self._spool.adopt(self._own.inherited)
         previous = self._spool.fact("chain")
         details: dict[str, object] = {
             "agent_uid": self._agent_uid,
             "version": __version__,
-            "rule_pack": self._pack.sha256,
-            "surface": _surface_fields(self._surface),
+            "rule_pack": self._rules.pack.sha256,
+            "surface": startup.surface_fields(self._surface),
         }
         if previous:
             details["previous_chain"] = previous
         event = AgentEvent(at=now_ms(), what=Lifecycle.ENROL, message="The agent started", details=details)
         self._recorder.begin(event)
         self._spool.remember("chain", self._recorder.chain_uid)
+        self._own.leave(self._recorder.held)
         self._outlets.start()
         self._server.start()
-        for sensor in self._sensors:
-            sensor.start()
+        self._watch.start()
         self._drain_lanes()
+        for problem in self._rules.problems:
+            self._notice(problem)
         threading.Thread(target=self._test_sensors, name="self-test", daemon=True).start()
 
     def _test_sensors(self) -> None:
-        for sensor in self._sensors:
-            found = sensor.self_test()
-            self._coverage[sensor.name] = found
-            if found.state is not SensorState.ACTIVE:
-                self._notice(f"Sensor {found.sensor} is {found.state.value}: {found.why}")
-        self._state = "ready"
-        self._heartbeat()
-        self._log("ready", {"chain": self._recorder.chain_uid, "run_dir": str(self._config.run_dir)})
+        """Test every sensor at the start and then every ten minutes; a failure is a finding at once."""
+        self._own.take_files()
+        while True:
+            for found in self._watch.test():
+                if found.state is not SensorState.ACTIVE:
+                    self._notice(f"Sensor {found.sensor} is {found.state.value}: {found.why}")
+                if found.state is SensorState.UNAVAILABLE and self._state == "ready":
+                    self._watch.own.put(_failed_test(found))
+            if self._state == "starting":
+                self._state = "ready"
+                self._log("ready", {"chain": self._recorder.chain_uid, "run_dir": str(self._config.run_dir)})
+            self._heartbeat()
+            if self._stop.wait(SELF_TEST_S):
+                return
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        with contextlib.suppress(OSError):
+            self._log("pipeline error", {"error": f"{type(error).__name__}: {error}", "where": where})
 
     def _notice(self, message: str) -> None:
         self._log(message, {})
@@ -174,21 +231,35 @@ class Agent:
         heartbeat = time.monotonic() + self._config.agent.heartbeat_seconds
         housekeeping = time.monotonic() + HOUSEKEEPING_S
         while not self._stop.is_set():
-            self._ready.wait(self._wait())
+            self._own.rest(self._ready, self._wait())
             self._ready.clear()
+            now = time.monotonic()
             try:
                 self._drain_lanes()
+                if now >= housekeeping:
+                    housekeeping = now + HOUSEKEEPING_S
+                    self._keep_house(now)
+                if now >= heartbeat:
+                    heartbeat = now + self._config.agent.heartbeat_seconds
+                    self._heartbeat()
             except Exception as error:  # noqa: BLE001 - one bad event must not end the watch; it is counted and told
-                self._failures += 1
-                self._log("pipeline error", {"error": f"{type(error).__name__}: {error}"})
-            now = time.monotonic()
-            if now >= heartbeat:
-                heartbeat = now + self._config.agent.heartbeat_seconds
-                self._heartbeat()
-            if now >= housekeeping:
-                housekeeping = now + HOUSEKEEPING_S
-                self._spool.forget_delivered(self._outlets.names, self._recorder.chain_uid)
-                self._recorder.keep_bound()
+                self._failed(error)
+            if self._own.restart:
+                return
+
+    def _keep_house(self, now: float) -> None:
+        # Ourselves first: whatever fails below may fail because of what this finds.
+        self._own.check(self._spool.path, self._recorder.held)
+        if self._governor.step(now, time.process_time()):
+            self._watch.procfs.slow_down(self._governor.factor, self._governor.share)
+        self._spool.forget_delivered(self._outlets.names, self._recorder.chain_uid)
+        self._recorder.keep_bound()
+        self._outlets.notify()  # a report that was cut is noticed although nothing happens
+        for problem in self._rules.check(now_ms()):
+            self._notice(problem)
+        over = self._engine.incidents.closings(now_ms(), CLOSINGS)
+        self._recorder.record([ocsf.finding(item, self._reporter) for item in over])
+        self._watch.look_around(self._origins)
 
     def _wait(self) -> float:
         due = self._engine.next_due()
@@ -199,12 +270,13 @@ class Agent:
     def _drain_lanes(self) -> None:
         while True:
             # Each lane gives its share, so that a flood in one does not hide the other; then the order of time counts.
-            shares = [lane.take(BATCH) for lane in self._lanes]
+            shares = self._watch.take(BATCH)
             observations = sorted((item for share in shares for item in share), key=lambda item: item.at)
             findings = self._engine.observe(observations) if observations else self._engine.tick()
-            if self._guard is not None:
-                self._guard.judged(observations)
+            if self._watch.guard is not None:
+                self._watch.guard.judged(observations)
             self._report(observations, findings)
+            self._watch.settle(shares)
             if all(len(share) < BATCH for share in shares):
                 return
 
@@ -212,23 +284,13 @@ class Agent:
         self._observations += len(observations)
         self._findings += len(findings)
         chosen = self._selection.choose(observations, findings)
-        context = [event for item in chosen if (event := ocsf.observation(item, self._table, self._reporter))]
+        context = [
+            event for item in chosen if (event := ocsf.observation(item, self._table, self._reporter, self._origins))
+        ]
         # Findings first: they wait for nothing.
-        self._recorder.record([*(ocsf.finding(item, self._reporter, status="new") for item in findings), *context])
-        for observation in observations:
-            if isinstance(observation, Refused):
-                self._refused(observation)
+        self._recorder.record([*(ocsf.finding(item, self._reporter) for item in findings), *context])
         for item in findings:
             self._log(item.title, {"rule": item.rule_name, "pid": item.process.key.pid, "severity": item.severity.name})
-
-    def _refused(self, observation: Refused) -> None:
-        process = self._table.get(observation.key)
-        who = process.command_line if process else "a process that is not known"
-        message = f"Process {observation.key.pid} ({who}) tried to stop or starve process {observation.target} of ours"
-        self._log(message, {"call": observation.call})
-        details: dict[str, object] = {"pid": observation.key.pid, "call": observation.call}
-        event = AgentEvent(at=now_ms(), what=Lifecycle.NOTICE, message=message, details=details, severity=Severity.HIGH)
-        self._recorder.record_own(event)
 
     # Telling
 
@@ -239,30 +301,31 @@ class Agent:
         self._recorder.record_own(event)
 
     def _vitals(self) -> dict[str, object]:
-        coverage = [*self._sensor_coverage(), *self._outlets.coverage()]
+        coverage = [*self._watch.coverage(), self._own.coverage(), *self._outlets.coverage()]
         return {
             "state": self._state,
             "version": __version__,
-            "rule_pack": self._pack.sha256,
-            "coverage": [{"sensor": c.sensor, "state": c.state.value, "why": c.why} for c in coverage],
+            "rule_pack": self._rules.pack.sha256,
+            "rule_state": self._rules.vitals(),
+            "coverage": [
+                {"sensor": c.sensor, "state": c.state.value, "why": c.why, "detail": c.detail} for c in coverage
+            ],
             "counters": {
                 "observations": self._observations,
                 "findings": self._findings,
-                "grouped": self._engine.incidents.grouped,
+                "grouped": sum(self._engine.incidents.grouped.values()),
+                "suppressed": sum(self._rules.matcher.suppressed.values()),
                 "pipeline_errors": self._failures,
                 "processes": len(self._table),
+                **self._drills.counters(),
             },
-            "drops": {**{lane.sensor: lane.dropped for lane in self._lanes}, "unrecorded": self._recorder.unrecorded},
+            "incidents": self._engine.incidents.counters,
+            "held_back": held_back(
+                self._rules.pack.rules, self._rules.matcher, self._rules.correlator, self._engine.incidents
+            ),
+            "drops": {**self._watch.drops(), "unrecorded": self._recorder.unrecorded},
             "usage": self._usage.sample(),
         }
-
-    def _sensor_coverage(self) -> list[Coverage]:
-        found = []
-        for sensor in self._sensors:
-            tested, now = self._coverage.get(sensor.name), sensor.coverage()
-            failed = tested is not None and tested.state is SensorState.UNAVAILABLE
-            found.append(tested if failed and tested is not None else now)
-        return found
 
     def status(self) -> dict[str, object]:
         """Return what `nbsentinel status` shows, as a JSON object."""
@@ -270,6 +333,7 @@ class Agent:
         return {
             **self._vitals(),
             "pid": os.getpid(),
+            "keeper_pid": self._own.keeper_pid or None,
             "agent_uid": self._agent_uid,
             "started": self._started,
             "chain": {
@@ -280,20 +344,20 @@ class Agent:
             },
             "spool": {"bytes": self._spool.size, "failure": self._recorder.failure},
             "sinks": self._outlets.status(),
-            "surface": _surface_fields(self._surface),
+            "surface": startup.surface_fields(self._surface),
             "server_pid": self._trust.server.pid if self._trust.server else None,
-            "rules": len(self._pack.rules),
+            "rules": len(self._rules.pack.rules),
+            "sessions": self._roster.sessions(),
         }
 
     def _end(self) -> None:
-        for sensor in self._sensors:
+        for sensor in self._watch.all:
             sensor.stop()
         self._drain_lanes()
         self._state = "stopped"
-        event = AgentEvent(
-            at=now_ms(), what=Lifecycle.GOODBYE, message="The agent was told to stop", details=self._vitals()
-        )
-        self._recorder.record_own(event)
+        details = {**self._vitals(), "stopped_by": self._own.stopped_by}
+        message = "The agent was told to stop"
+        self._recorder.record_own(AgentEvent(at=now_ms(), what=Lifecycle.GOODBYE, message=message, details=details))
         self._outlets.stop(DRAIN_S)
         self._server.stop()
         self._spool.close()
@@ -301,29 +365,15 @@ class Agent:
             os.close(descriptor)
         self._log("stopped", {"chain": self._recorder.chain_uid})
 
-
-def _lock(folder: Path) -> int:
-    """Make a private folder and take its lock, so that two agents never share it."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise NbsentinelError(f"{folder}: belongs to another user", hint="Choose another folder in [agent].")
-        folder.chmod(0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise NbsentinelError(f"{folder}: {error.strerror}", hint="Set [agent] state_dir and run_dir.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise NbsentinelError(f"{folder}: another agent uses it", hint="`nbsentinel status` shows it.") from error
-    return descriptor
+    def _give_up(self) -> None:
+        """End without a goodbye, for the keeper to start another agent; what fails now changes nothing any more."""
+        steps = [*(sensor.stop for sensor in self._watch.all), self._drain_lanes]
+        steps += [lambda: self._own.leave(self._recorder.held), lambda: self._outlets.stop(0), self._server.stop]
+        for step in [*steps, self._spool.close]:
+            with contextlib.suppress(Exception):
+                step()
 
 
-def _load_rules(config: Config) -> Pack:
-    return load_pack(Path(config.detect.rules).read_bytes()) if config.detect.rules else default_pack()
-
-
-def _surface_fields(surface: Surface) -> dict[str, str]:
-    fields = {name: getattr(surface, name) for name in surface.__struct_fields__}
-    return {name: value for name, value in fields.items() if isinstance(value, str) and value}
+def _failed_test(found: Coverage) -> Tamper:
+    detail = f"the self-test of sensor {found.sensor} failed: {found.why}"
+    return Tamper(at=now_ms(), kind=TamperKind.SELF_TEST, target=found.sensor, detail=detail, source="agent")

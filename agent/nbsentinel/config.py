@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -14,6 +13,7 @@ from msgspec import Meta
 
 from nbsentinel.detect.trust import Broker
 from nbsentinel.errors import ConfigError
+from nbsentinel_guard.launcher import default_run_dir
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,15 +38,52 @@ class AgentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     heartbeat_seconds: Annotated[int, Meta(ge=1, le=3600, description="Seconds between two signed heartbeats.")] = 30
 
 
+class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Files that are watched beside the usual ones."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^(~?/)?[^/~\x00][^\x00]*$")]
+    kind: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,39}$")] = "custom"
+    changes: bool = False
+
+
 class SensorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is watched, and how often."""
 
     procfs_period_ms: Annotated[int, Meta(ge=50, le=10_000, description="Milliseconds between two looks at /proc.")] = (
         200
     )
+    processor_limit_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="Share of a core above which the agent looks at /proc less often, and says so; 0 for never.",
+        ),
+    ] = 2
+    kernels: Annotated[
+        bool,
+        Meta(
+            description="Listen to what kernels report of their cells; they do so where the file that "
+            "`nbsentinel guard --startup-file` prints is in IPython's startup folder."
+        ),
+    ] = True
     queue_limit: Annotated[
         int, Meta(ge=100, le=1_000_000, description="Observations that may wait, for each sensor.")
     ] = 20_000
+    files: Annotated[bool, Meta(description="Watch credentials and the places that persistence uses.")] = True
+    leases: Annotated[
+        bool,
+        Meta(
+            description="Name the reader of a credential: it waits for milliseconds inside open(). With the guard only."
+        ),
+    ] = True
+    watch: Annotated[
+        tuple[Watch, ...],
+        Meta(
+            description="More files to watch: `path` (`~/x` in every home, or absolute; `*` for a part of one name), "
+            "`kind`, and `changes = true` where reading them is nothing to tell."
+        ),
+    ] = ()
 
 
 class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,6 +92,24 @@ class GuardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     enabled: Annotated[bool, Meta(description="Run the guard; without it what lives for milliseconds is not seen.")] = (
         True
     )
+    connect: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(
+            description="Whether connections are trapped: `auto` where the kernel can do it without harm (Linux 5.19), "
+            "`on` always, `off` never; without it /proc and the kernels' own reports are left."
+        ),
+    ] = "auto"
+    terminals: Annotated[
+        bool,
+        Meta(
+            description="Guard terminals too. What is guarded cannot gain rights: `sudo`, `ping` and `crontab` do not "
+            "work there. With `false` they do, and what terminals execute is seen by /proc alone."
+        ),
+    ] = True
+    server: Annotated[
+        bool,
+        Meta(description="Guard the Jupyter server itself when its extension loads, and with it everything it starts."),
+    ] = False
 
 
 class DetectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,6 +122,14 @@ class DetectSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ),
     ] = False
     rules: Annotated[str, Meta(description="A rule pack to use instead of the one in the package.")] = ""
+    exceptions: Annotated[
+        str,
+        Meta(
+            description="File or folder of your exceptions, Sigma filters with owner, reason and last day. They are in "
+            "force once the rule pack was made with them (`nbsentinel rules compile --exceptions`); the agent tells "
+            "where it was not."
+        ),
+    ] = ""
     trusted_broker: Annotated[
         tuple[Broker, ...],
         Meta(
@@ -150,14 +213,6 @@ def default_state_dir() -> str:
     return str(Path(base, "nbsentinel"))
 
 
-def default_run_dir() -> str:
-    """Return where the socket lives unless told otherwise: XDG_RUNTIME_DIR, or a folder of this user under /tmp."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base and Path(base).is_dir():
-        return str(Path(base, "nbsentinel"))
-    return str(Path(tempfile.gettempdir(), f"nbsentinel-{os.getuid()}"))
-
-
 def parse(text: str, source: str = "<text>") -> Config:
     """Return the configuration in a TOML text.
 
@@ -209,6 +264,7 @@ def load(path: Path | None) -> Config:
 def _check_paths(config: Config, source: str) -> None:
     readable = {
         "detect.rules": config.detect.rules,
+        "detect.exceptions": config.detect.exceptions,
         "report.collector.ca_bundle": config.report.collector.ca_bundle,
     }
     for key, value in readable.items():

@@ -39,3 +39,7 @@ class CollectorError(NbsentinelError):
 
 class SpoolError(NbsentinelError):
     """The spool cannot be read or written. Whoever owns the disk can mend it."""
+
+
+class AlertRefusedError(NbsentinelError):
+    """The agent makes no test alert now. Whoever asked can wait."""

@@ -1,16 +1,21 @@
-"""Making the agent harder to look into."""
+"""Making our processes harder to look into, and none to outlive its keeper. Standard library alone."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 
-PR_SET_DUMPABLE = 4
-"""include/uapi/linux/prctl.h; with 0 no process of the same user may trace us, read our memory or our descriptors."""
+from nbsentinel_guard.seccomp import forbid_dumps, ignore_signals
+
+__all__ = ["die_with", "forbid_dumps", "ignore_signals"]
+
+PR_SET_PDEATHSIG = 1
+"""include/uapi/linux/prctl.h."""
 
 
-def forbid_dumps() -> bool:
-    """Make this process not dumpable, so that its signing key stays in its memory; return whether that worked.
-
-    From then on even we cannot read our own environ or io under /proc. An execve resets it.
-    """
-    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+def die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies, also if that has happened already."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import stat
 import struct
 
+from nbsentinel_guard import proc
 from nbsentinel_guard.seccomp import _libc
 
 CMDLINE_LIMIT = 32768
-ENVIRON_LIMIT = 65536
+ENVIRON_LIMIT = 262144
+PRELOAD_LIMIT = 4096
 MARKERS = (b"LD_PRELOAD", b"LD_AUDIT")
 """Variables that load code into a program before its own."""
 
@@ -29,10 +32,6 @@ _read_memory.argtypes = (
 )
 
 
-class _Vector(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_uint64), ("length", ctypes.c_uint64)]
-
-
 class Memory:
     """Copies bytes out of callers; one for each thread, because it keeps its buffers.
 
@@ -41,27 +40,36 @@ class Memory:
     """
 
     def __init__(self, *, permitted: bool = True) -> None:
-        self._permitted = permitted
-        self._here, self._there = _Vector(), _Vector()
-        self._pointers = ctypes.addressof(self._here), ctypes.addressof(self._there)
+        self.permitted = permitted
+        self._buffer = bytearray(32)
+        self._vectors = memoryview(self._buffer).cast("Q")
+        here = ctypes.addressof((ctypes.c_char * 32).from_buffer(self._buffer))
+        self._here, self._there = here, here + 16
 
     def copy(self, pid: int, address: int, target: int, length: int) -> int:
         """Copy `length` bytes to a local address; return how many came."""
-        if not self._permitted or length <= 0:
+        if not self.permitted or length <= 0:
             return 0
-        self._here.base, self._here.length = target, length
-        self._there.base, self._there.length = address, length
-        here, there = self._pointers
-        return max(0, int(_read_memory(pid, here, 1, there, 1, 0)))
+        vectors = self._vectors
+        vectors[0], vectors[1], vectors[2], vectors[3] = target, length, address, length
+        got: int = _read_memory(pid, self._here, 1, self._there, 1, 0)
+        return max(0, got)
 
-    def text(self, pid: int, address: int, limit: int = 4096) -> bytes | None:
-        """Return a string up to its zero byte; a page boundary behind it may end the read."""
-        buffer = ctypes.create_string_buffer(limit)
-        room = 4096 - address % 4096
-        got = self.copy(pid, address, ctypes.addressof(buffer), min(limit, room))
-        if got and b"\0" not in buffer.raw[:got] and got < limit:
-            got += self.copy(pid, address + got, ctypes.addressof(buffer) + got, limit - got)
-        return buffer.raw[:got].partition(b"\0")[0] if got else None
+    def read(self, pid: int, address: int, length: int) -> bytes:
+        """Return up to `length` bytes; fewer where a page is missing."""
+        buffer = ctypes.create_string_buffer(length)
+        got = self.copy(pid, address, ctypes.addressof(buffer), length)
+        return buffer.raw[:got]
+
+    def text(self, pid: int, address: int, limit: int = 4096) -> bytes:
+        """Return a string up to its zero byte; the page behind it may be missing, so it is read page by page."""
+        found = b""
+        while len(found) < limit:
+            part = self.read(pid, address + len(found), min(limit - len(found), 4096 - (address + len(found)) % 4096))
+            found += part.partition(b"\0")[0]
+            if not part or b"\0" in part:
+                break
+        return found
 
 
 def endpoint(claim: bytes) -> tuple[str, int] | None:
@@ -80,20 +88,6 @@ def endpoint(claim: bytes) -> tuple[str, int] | None:
     return None
 
 
-def read_file(path: str | bytes, limit: int) -> bytes | None:
-    """Return at most `limit` bytes of a file under /proc, or None."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return os.read(descriptor, limit)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-
-
 def link(path: bytes) -> bytes | None:
     """Return the target of a link under /proc as bytes, or None."""
     try:
@@ -102,35 +96,79 @@ def link(path: bytes) -> bytes | None:
         return None
 
 
-def place(pid: int) -> tuple[int, bytes, int, int, int] | None:
-    """Return (start, name, ppid, session, tty) of a process or thread from its stat, or None."""
-    data = read_file("/proc/%d/stat" % pid, 4096)
-    if not data:
-        return None
-    head, _, tail = data.rpartition(b")")
-    fields = tail.split()
-    if len(fields) < 20:
-        return None
-    return int(fields[19]), head.partition(b"(")[2], int(fields[1]), int(fields[3]), int(fields[4])
+def identify(tid: int) -> tuple[int, int] | None:
+    """Return (process, start time in ticks since boot) of a thread, or None when it is gone."""
+    pid = proc.status_number(tid, b"Tgid", 0)
+    found = proc.stat_fields(pid) if pid else None
+    return (pid, int(found[1][19])) if found else None
 
 
 def leader(tid: int) -> int:
-    """Return the process that a thread belongs to."""
-    data = read_file("/proc/%d/status" % tid, 1024) or b""
-    _, found, rest = data.partition(b"\nTgid:")
-    return int(rest.split(None, 1)[0]) if found else tid
+    """Return the process that a thread belongs to; a number that is no thread stands for itself."""
+    return proc.status_number(tid, b"Tgid", tid)
 
 
-def image(pid: int) -> dict[str, object]:
-    """Return what runs in a process now: a dictionary of texts in which each character is one byte."""
-    base = b"/proc/%d/" % pid
-    found = {"exe": link(base + b"exe"), "cwd": link(base + b"cwd")}
-    found.update(("fd%d" % number, link(base + b"fd/%d" % number)) for number in (0, 1, 2))
-    found["argv"] = read_file(base + b"cmdline", CMDLINE_LIMIT)
-    environment = b"\0" + (read_file(base + b"environ", ENVIRON_LIMIT) or b"")
-    texts: dict[str, object] = {name: value.decode("latin-1") for name, value in found.items() if value is not None}
+def group(pid: int) -> int:
+    """Return the process group of a process or thread, 0 where it is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
+def process_of_descriptor(tid: int, descriptor: int) -> int:
+    """Return the process that a pidfd stands for, 0 for any other descriptor; a folder of /proc can be one too."""
+    path = b"/proc/%d/fd/%d" % (tid, descriptor)
+    target = link(path) or b""
+    if target.startswith(b"/proc/"):
+        number = target.split(b"/")[2]
+        return int(number) if number.isdigit() else 0
+    data = proc.read_bytes("/proc/%d/fdinfo/%d" % (tid, descriptor), 1024) or b""
+    _, found, rest = data.partition(b"\nPid:")
+    return max(0, int(rest.split(None, 1)[0])) if found else 0
+
+
+def socket_inode(tid: int, descriptor: int) -> int:
+    """Return the inode of the socket behind a descriptor, 0 where there is none to be seen."""
+    target = link(b"/proc/%d/fd/%d" % (tid, descriptor)) or b""
+    return int(target[8:-1]) if target.startswith(b"socket:[") else 0
+
+
+def owner(pid: int) -> int:
+    """Return the user of a process, -1 where it is gone."""
+    try:
+        return os.stat("/proc/%d" % pid).st_uid
+    except OSError:
+        return -1
+
+
+def streams(pid: int) -> tuple[bytes, bytes, bytes]:
+    """Return what descriptors 0 to 2 refer to, b"" for each that is closed or may not be read."""
+    base = b"/proc/%d/fd/" % pid
+    return link(base + b"0") or b"", link(base + b"1") or b"", link(base + b"2") or b""
+
+
+def preloads(pid: int) -> bytes:
+    """Return the variables that load code into a process before its own, as NAME=value joined by blanks."""
+    environment = b"\0" + (proc.read_bytes(b"/proc/%d/environ" % pid, ENVIRON_LIMIT) or b"")
+    if b"\0LD_" not in environment:
+        return b""
+    found = []
     for marker in MARKERS:
         _, present, rest = environment.partition(b"\0" + marker + b"=")
         if present:
-            texts[marker.decode()] = rest.partition(b"\0")[0][:4096].decode("latin-1")
-    return texts
+            found.append(marker + b"=" + rest.partition(b"\0")[0][:PRELOAD_LIMIT])
+    return b" ".join(found)
+
+
+def gives_rights(pid: int) -> bool:
+    """Return whether the running file would give rights that no_new_privs withholds: set-uid, set-gid, capabilities."""
+    path = b"/proc/%d/exe" % pid
+    try:
+        found = os.stat(path)
+        if found.st_mode & (stat.S_ISUID | stat.S_ISGID):
+            return True
+        os.getxattr(path, b"security.capability")
+    except OSError:
+        return False
+    return True

@@ -1,14 +1,12 @@
 """The seccomp filter as a list of BPF instructions. Pure: nothing here talks to the kernel.
 
 A filter reads registers only. What it cannot decide there (whom a signal is meant for, where a connection goes) it
-hands to the supervisor; what is never wanted inside it refuses itself, as a kernel without that feature would.
+hands to the supervisor, and so it does with what the supervisor refuses: a refusal is told as well.
 """
 
 from __future__ import annotations
 
-import errno
 import struct
-from functools import partial
 
 from nbsentinel_guard import abi
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 _LD_ABS, _JEQ, _JSET, _JGE, _RET = 0x20, 0x15, 0x45, 0x35, 0x06
 _NR, _ARCH, _ARGS = 0, 4, 16
 _FATAL_SIGNALS = (1, 2, 9, 15, 19)
-"""HUP, INT, KILL, TERM, STOP: what would end or stop the agent."""
+"""HUP, INT, KILL, TERM, STOP: what would end or stop the agent; it ignores every other signal that can be ignored."""
 _SIGNAL_ARGUMENT = {"kill": 1, "tkill": 1, "tgkill": 2, "pidfd_send_signal": 1}
 _TARGET_ARGUMENT = {
     "prlimit64": 0,
@@ -27,11 +25,25 @@ _TARGET_ARGUMENT = {
     "sched_setscheduler": 0,
     "sched_setaffinity": 0,
     "sched_setattr": 0,
-    "setpriority": 1,
-    "ioprio_set": 1,
 }
 """Calls that can starve another process, with the argument that names it; 0 there is the caller itself."""
-_FLAGS_ARGUMENT = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
+_WHO_ARGUMENT = {"setpriority": abi.PRIO_USER, "ioprio_set": abi.IOPRIO_WHO_USER}
+"""The same where the first argument says whether the second names a process, a group or a whole user."""
+_EXECUTES = ("execve", "execveat")
+_ALWAYS = (
+    "listen",
+    "memfd_create",
+    "mount",
+    "pidfd_getfd",
+    "process_vm_readv",
+    "process_vm_writev",
+    "sendmmsg",
+    "setns",
+    "unshare",
+)
+"""Calls that are rare and worth telling whatever their arguments; sendmmsg asks for names."""
+_FLAGS_ARGUMENT = {"sendto": 3, "sendmsg": 2}
+"""Calls that connect by themselves when MSG_FASTOPEN is among their flags."""
 
 
 class Program:
@@ -76,38 +88,43 @@ def build(machine: str, *, trap_connect: bool = True) -> bytes:
         trap_connect: Whether connect is handed over; kernels without WAIT_KILLABLE_RECV do it harm.
     """
     calls = abi.CALLS[machine]
+    trap = abi.RET_USER_NOTIF
     p = Program()
     p.load(_ARCH)
     p.jump(_JEQ, abi.AUDIT_ARCH[machine], then="ours")
-    p.give(abi.RET_ERRNO | errno.ENOSYS)
+    p.give(trap)
     p.label("ours")
     p.load(_NR)
     if machine == "x86_64":
         p.jump(_JGE, abi.X32_BIT, otherwise="native")
-        p.give(abi.RET_ERRNO | errno.ENOSYS)
+        p.give(trap)
         p.label("native")
-    trapped = ["execve", "execveat"] + (["connect"] if trap_connect else [])
-    for name in trapped:
-        _when(p, calls[name], name, lambda: p.give(abi.RET_USER_NOTIF))
-    _when(p, calls["io_uring_setup"], "io_uring", lambda: p.give(abi.RET_ERRNO | errno.ENOSYS))
+    if trap_connect:
+        _when(p, calls["connect"], "connect", Program.give, trap)
+    for name in (*_EXECUTES, *_ALWAYS, "io_uring_setup"):
+        _when(p, calls[name], name, Program.give, trap)
     if machine == "x86_64":
-        _when(p, calls["arch_prctl"], "image", lambda: _if_argument(p, 0, (abi.ARCH_SET_FS,), abi.RET_USER_NOTIF))
+        _when(p, calls["arch_prctl"], "image", _if_argument, 0, (abi.ARCH_SET_FS,), trap)
     else:
-        _when(p, calls["set_tid_address"], "image", lambda: p.give(abi.RET_USER_NOTIF))
+        _when(p, calls["set_tid_address"], "image", Program.give, trap)
     for name, argument in sorted(_FLAGS_ARGUMENT.items()):
-        _when(p, calls[name], name, partial(_refuse_fast_open, p, argument))
+        _when(p, calls[name], name, _if_sends_with_address, argument, name == "sendto")
     for name, argument in sorted(_SIGNAL_ARGUMENT.items()):
-        _when(p, calls[name], name, partial(_if_argument, p, argument, _FATAL_SIGNALS, abi.RET_USER_NOTIF))
+        _when(p, calls[name], name, _if_argument, argument, _FATAL_SIGNALS, trap)
     for name, argument in sorted(_TARGET_ARGUMENT.items()):
-        _when(p, calls[name], name, partial(_unless_zero, p, argument))
+        _when(p, calls[name], name, _unless_zero, argument)
+    for name, user in sorted(_WHO_ARGUMENT.items()):
+        _when(p, calls[name], name, _unless_oneself, user)
+    _when(p, calls["ptrace"], "ptrace", _if_argument, 0, (abi.PTRACE_ATTACH, abi.PTRACE_SEIZE), trap)
+    _when(p, calls["prctl"], "prctl", _if_hides)
     p.give(abi.RET_ALLOW)
     return p.assemble()
 
 
-def _when(p: Program, number: int, name: str, body: Callable[[], None]) -> None:
+def _when(p: Program, number: int, name: str, body: Callable[..., None], *arguments: object) -> None:
     """Add instructions for one system call; the call's number stays loaded for what follows."""
     p.jump(_JEQ, number, otherwise="after " + name)
-    body()
+    body(p, *arguments)
     p.label("after " + name)
 
 
@@ -134,11 +151,37 @@ def _unless_zero(p: Program, argument: int) -> None:
     p.give(abi.RET_ALLOW)
 
 
-def _refuse_fast_open(p: Program, argument: int) -> None:
-    """Answer MSG_FASTOPEN as a kernel without it: such a send connects without connect()."""
-    p.load(_low(argument))
-    label = "plain at %d" % len(p._lines)
-    p.jump(_JSET, abi.MSG_FASTOPEN, otherwise=label)
-    p.give(abi.RET_ERRNO | errno.EOPNOTSUPP)
+def _unless_oneself(p: Program, user: int) -> None:
+    """Trap unless argument 1 is 0, which means oneself, but not where argument 0 says that it means a user."""
+    p.load(_low(0))
+    label = "one user at %d" % len(p._lines)
+    p.jump(_JEQ, user, otherwise=label)
+    p.give(abi.RET_USER_NOTIF)
     p.label(label)
+    _unless_zero(p, 1)
+
+
+def _if_sends_with_address(p: Program, flags: int, named: bool) -> None:
+    """Trap a send that connects by itself, and one that names its receiver in a register."""
+    p.load(_low(flags))
+    label = "no fast open at %d" % len(p._lines)
+    p.jump(_JSET, abi.MSG_FASTOPEN, otherwise=label)
+    p.give(abi.RET_USER_NOTIF)
+    p.label(label)
+    if named:
+        for half in (_low(4), _low(4) + 4):
+            p.load(half)
+            label = "empty half at %d" % len(p._lines)
+            p.jump(_JEQ, 0, then=label)
+            p.give(abi.RET_USER_NOTIF)
+            p.label(label)
     p.give(abi.RET_ALLOW)
+
+
+def _if_hides(p: Program) -> None:
+    """Trap prctl(PR_SET_DUMPABLE, 0): the process becomes unreadable."""
+    p.load(_low(0))
+    p.jump(_JEQ, abi.PR_SET_DUMPABLE, then="dumpable")
+    p.give(abi.RET_ALLOW)
+    p.label("dumpable")
+    _if_argument(p, 1, (0,), abi.RET_USER_NOTIF)

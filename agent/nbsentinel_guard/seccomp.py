@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 
 from nbsentinel_guard import abi
 
@@ -12,23 +13,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _ioctl = _libc.ioctl
 _ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
-
-
-class Data(ctypes.Structure):
-    """struct seccomp_data."""
-
-    _fields_ = [
-        ("nr", ctypes.c_int),
-        ("arch", ctypes.c_uint32),
-        ("ip", ctypes.c_uint64),
-        ("args", ctypes.c_uint64 * 6),
-    ]
-
-
-class Notification(ctypes.Structure):
-    """struct seccomp_notif."""
-
-    _fields_ = [("id", ctypes.c_uint64), ("pid", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("data", Data)]
 
 
 class Response(ctypes.Structure):
@@ -70,8 +54,29 @@ def install(program: bytes, flags: int) -> int:
 
 
 def forbid_dumps() -> bool:
-    """Make this process unreadable for others of the same user; an execve undoes it."""
+    """Make this process unreadable for others of the same user, so that nobody traces it or takes its descriptors.
+
+    From then on even we cannot read our own environ or io under /proc. An execve undoes it.
+    """
     return bool(_libc.prctl(abi.PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+
+
+def ignore_signals(but: tuple[int, ...] = ()) -> None:
+    """Ignore every signal that would end or stop this process and can be ignored, but those that it handles."""
+    import signal
+
+    needed = {signal.SIGCHLD, signal.SIGCONT, signal.SIGKILL, signal.SIGSTOP, *but}
+    for number in set(range(1, signal.NSIG)) - needed:
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except (OSError, ValueError):
+            pass  # a number that the C library keeps for itself
+
+
+def be_hard_to_meddle_with() -> None:
+    """Leave nobody of the same user more than SIGKILL and SIGSTOP."""
+    forbid_dumps()
+    ignore_signals()
 
 
 def wake_on_this_core(listener: int) -> bool:
@@ -94,23 +99,77 @@ def let_go(listener: int, identity: int) -> bool:
     return send(listener, Response(identity, 0, 0, abi.CONTINUE)) == 0
 
 
+PATIENCE_MS = 600_000
+"""How long whoever is left alone with a listener goes on when nothing asks."""
+
+
+class Answer:
+    """Answers the calls of one listener again and again, with one buffer: struct seccomp_notif_resp."""
+
+    def __init__(self, listener: int) -> None:
+        self._listener = listener
+        self._buffer = bytearray(abi.RESPONSE_SIZE)
+        self._words = memoryview(self._buffer).cast("Q")
+        self._address = ctypes.addressof((ctypes.c_char * abi.RESPONSE_SIZE).from_buffer(self._buffer))
+
+    def __call__(self, identity: int, error: int = 0) -> int:
+        """Let a call proceed, or refuse it with an errno; return 0, or an errno as `send` does."""
+        words = self._words
+        words[0] = identity
+        words[2] = (-error & 0xFFFFFFFF) if error else abi.CONTINUE << 32
+        return 0 if _ioctl(self._listener, abi.NOTIF_SEND, self._address) == 0 else ctypes.get_errno()
+
+
+def is_over(events: int) -> bool:
+    """Return whether a listener's poll events say that its last process is gone.
+
+    POLLERR does not: the kernel gives it where a signal interrupted its look (seccomp_notify_poll in kernel/seccomp.c).
+    """
+    return bool(events & (select.POLLHUP | select.POLLNVAL))
+
+
+def is_listener(descriptor: int) -> bool:
+    """Return whether a descriptor is the listener of a filter: others do not know its calls."""
+    value = ctypes.c_uint64(0)
+    found = _ioctl(descriptor, abi.NOTIF_ID_VALID, ctypes.addressof(value))
+    return bool(found == 0 or ctypes.get_errno() == errno.ENOENT)
+
+
 def is_waiting(listener: int, identity: int) -> bool:
     """Return whether the caller still waits."""
     value = ctypes.c_uint64(identity)
     return bool(_ioctl(listener, abi.NOTIF_ID_VALID, ctypes.addressof(value)) == 0)
 
 
-def answer_forever(listener: int) -> None:
-    """Let everything proceed until the last guarded process is gone; for whoever is left alone with a listener."""
-    import select
+def answer_forever(listener: int, parent: int = 0) -> None:
+    """Answer by default until the last guarded process is gone; for whoever is left alone with a listener.
+
+    Args:
+        listener: The listener.
+        parent: Where we are guarded ourselves, so that the listener never hangs up: our parent; some time after its
+            end, when nothing asks any more, we end too.
+    """
+    import struct
+
+    from nbsentinel_guard.policy import default_error
 
     poll = select.poll()
     poll.register(listener, select.POLLIN)
-    notification = Notification()
+    buffer = ctypes.create_string_buffer(abi.NOTIF_SIZE)
+    response = Response(0, 0, 0, 0)
     while True:
-        for _, events in poll.poll():
-            if events & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+        ready = poll.poll(PATIENCE_MS if parent else None)
+        if not ready and os.getppid() != parent:
+            return
+        for _, events in ready:
+            if is_over(events):
                 return
-        ctypes.memset(ctypes.addressof(notification), 0, abi.NOTIF_SIZE)
-        if receive(listener, ctypes.addressof(notification)) in (0, errno.EINTR) and notification.id:
-            let_go(listener, notification.id)
+        if not ready:
+            continue
+        ctypes.memset(buffer, 0, abi.NOTIF_SIZE)
+        if receive(listener, ctypes.addressof(buffer)):
+            continue
+        response.id, _, number, architecture = struct.unpack_from("=QQII", buffer)
+        error = default_error(architecture, number)
+        response.error, response.flags = -error, 0 if error else abi.CONTINUE
+        send(listener, response)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import array
 import os
-import socket
 import stat
 import struct
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
+else:
+    import _socket as socket  # all that is needed of it, without the two milliseconds of the rest
 
 SOCKET_NAME = "guard.sock"
 MESSAGE_LIMIT = 196608
@@ -19,7 +21,11 @@ DESCRIPTOR_LIMIT = 4
 
 def send(connection: socket.socket, message: bytes, descriptors: Sequence[int] = ()) -> None:
     """Send one message with descriptors."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    ancillary = (
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("%di" % len(descriptors), *descriptors))]
+        if descriptors
+        else []
+    )
     connection.sendmsg([message], ancillary)
 
 
@@ -27,11 +33,11 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """Return one message and its descriptors, which are close-on-exec; an empty message means the other end is gone."""
     space = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * 4)
     message, ancillary, _, _ = connection.recvmsg(MESSAGE_LIMIT, space, socket.MSG_CMSG_CLOEXEC)
-    found: array.array[int] = array.array("i")
+    found: list[int] = []
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return message, list(found)
+            found.extend(struct.unpack_from("%di" % (len(data) // 4), data))
+    return message, found
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
@@ -40,13 +46,48 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def address(run_dir: str) -> str:
-    """Return the socket's address; a path too long for one goes through /proc/self/fd."""
-    path = os.path.join(run_dir, SOCKET_NAME)
+def address(run_dir: str, name: str = SOCKET_NAME) -> str:
+    """Return the socket's address, until `release`; a path too long for one goes through /proc/self/fd."""
+    path = os.path.join(run_dir, name)
     if len(os.fsencode(path)) < 108:
         return path
     descriptor = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return "/proc/self/fd/%d/%s" % (descriptor, SOCKET_NAME)
+    return "/proc/self/fd/%d/%s" % (descriptor, name)
+
+
+def release(path: str) -> None:
+    """Give up an address once it was bound or connected: a long one keeps its folder open."""
+    if path.startswith("/proc/self/fd/"):
+        os.close(int(path.split("/")[4]))
+
+
+def kernel_of(description: bytes) -> int:
+    """Return the pid in a listener's description where a kernel was guarded, 0 for anything else."""
+    return int(description.split(b" ", 1)[0] or 0) if b" kind=kernel " in description else 0
+
+
+def hand_over(run_dir: str, timeout: float, page: int, listeners: dict[int, tuple[int, bytes]]) -> bool:
+    """Give a page and its listeners to the holder that runs now; return whether it took them.
+
+    Args:
+        run_dir: Folder of its socket.
+        timeout: Seconds that each step may take.
+        page: Descriptor of the shared memory.
+        listeners: Descriptor and description by place in that page.
+    """
+    try:
+        connection = connect(run_dir, timeout)
+    except OSError:
+        return False
+    try:
+        send(connection, b"adopt %d" % len(listeners), [page])
+        for index, (listener, description) in listeners.items():
+            send(connection, b"%d %s" % (index, description), [listener])
+        return connection.recv(16) == b"ok"
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def is_private(run_dir: str) -> bool:
@@ -68,12 +109,32 @@ def connect(run_dir: str, timeout: float) -> socket.socket:
         raise OSError(f"{run_dir} is missing or not private")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     connection.settimeout(timeout)
+    deadline, path = time.monotonic() + timeout, address(run_dir)
     try:
-        connection.connect(address(run_dir))
+        while True:
+            try:
+                connection.connect(path)
+                break
+            except BlockingIOError:
+                # The queue is full, and a unix socket with a timeout does not wait for room in it (connect(2)).
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.002)
     except OSError:
         connection.close()
         raise
+    finally:
+        release(path)
     if peer(connection)[1] != os.getuid():
         connection.close()
         raise OSError(f"{run_dir} belongs to another user")
     return connection
+
+
+def wait_for_end(connection: socket.socket) -> None:
+    """Wait until who handed over is gone: what it still answers until then must not be answered twice."""
+    connection.settimeout(1.0)
+    try:
+        connection.recv(16)
+    except OSError:
+        return

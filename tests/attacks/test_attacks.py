@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from attacks.cases import ALL, Case
-from live.account import Account, unprivileged
+from live.account import Account
 from live.agent import LiveAgent, live_agent
-from live.campaign import chosen, lacking, run_all, workspace
+from live.campaign import chosen, outcome_of, run_all
 from live.programs import prepare, turn
 from live.shells import Outcome, control
 
@@ -23,19 +23,6 @@ LAST_REPORT_S = 5.0
 
 Outcomes = Mapping[str, Future[Outcome]]
 each_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
-
-
-@pytest.fixture(scope="module")
-def account() -> Account:
-    """Whom agent and cases run as."""
-    return unprivileged()
-
-
-@pytest.fixture(scope="module")
-def folder(account: Account) -> Iterator[Path]:
-    """A throwaway folder."""
-    with workspace(account) as path:
-        yield path
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +46,6 @@ def outcomes(request: pytest.FixtureRequest, account: Account, folder: Path, age
     return found
 
 
-def outcome_of(case: Case, outcomes: Outcomes) -> Outcome:
-    """Return what became of a case; skip the test where this machine lacks a program."""
-    if (reason := lacking(case)) is not None:
-        pytest.skip(reason)
-    return outcomes[case.name].result()
-
-
 @each_case
 def test_case_is_real(case: Case, outcomes: Outcomes) -> None:
     """The operator's command is carried out, and the shell stays: no case is for show."""
@@ -77,7 +57,6 @@ def test_case_is_real(case: Case, outcomes: Outcomes) -> None:
 def test_shell_is_reported(case: Case, outcomes: Outcomes, agent: LiveAgent) -> None:
     """A shell for a remote peer is a finding of high severity about a process of its own, as command execution."""
     outcome = outcome_of(case, outcomes)
-    finding = agent.wait_finding(outcome.pids, HIGH, outcome.ended + LAST_REPORT_S - time.time())
+    finding = agent.wait_finding(outcome.pids, HIGH, outcome.ended + LAST_REPORT_S - time.time(), "T1059")
     about = [finding for finding in agent.findings() if finding.line_pids & outcome.pids]
     assert finding is not None, f"no finding about {sorted(outcome.pids)}; near it: {about}\n{outcome.said}"
-    assert any(technique.startswith("T1059") for technique in finding.techniques), finding

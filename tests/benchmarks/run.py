@@ -1,7 +1,8 @@
 """`make bench`: what the agent costs and how fast it is, beside a peer in the same run where there is one.
 
 Figures go to the screen and to build/bench.json. Nothing here fails on a slow machine: goals are printed beside what
-was measured. Run one part with its name: idle, latency, collector.
+was measured. Run one part with its name: idle, latency, collector, overhead, completeness, files, kernels, sigma.
+`run.py recall DIR` compares rule sets on recorded cases, which takes arguments of its own (`recall -h`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,15 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import completeness
+import credentials
 import idle
 import ingest
+import kernels
 import latency
+import matching
+import overhead
+import recall
 
 
 class Figure(NamedTuple):
@@ -38,6 +45,11 @@ PARTS: dict[str, Callable[[], list[tuple]]] = {
     "idle": idle.measure,
     "latency": latency.measure,
     "collector": ingest.measure,
+    "overhead": overhead.measure,
+    "completeness": completeness.measure,
+    "files": credentials.measure,
+    "kernels": kernels.measure,
+    "sigma": matching.measure,
 }
 
 
@@ -55,4 +67,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] == ["recall"]:
+        recall.main(sys.argv[2:])
+    else:
+        main(sys.argv[1:])

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from benign.cases import ALL, Case
-from live.account import Account, unprivileged
+from live.account import Account
 from live.agent import LiveAgent, Reported, live_agent
-from live.campaign import chosen, lacking, run_all, workspace
+from live.campaign import chosen, lacking, run_all
 from live.channels import Transport
 from live.programs import Language, prepare, turn
 from live.shells import Outcome, Speech, control
@@ -42,19 +42,6 @@ class Session(msgspec.Struct, frozen=True):
     """Reported until then, at least of medium severity."""
     control: Outcome
     """A real shell afterwards."""
-
-
-@pytest.fixture(scope="module")
-def account() -> Account:
-    """Whom agent and cases run as."""
-    return unprivileged()
-
-
-@pytest.fixture(scope="module")
-def folder(account: Account) -> Iterator[Path]:
-    """A throwaway folder."""
-    with workspace(account) as path:
-        yield path
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,14 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         (["findings", "--run-dir", "/nowhere"], 3, "no agent runs here"),
         (["config", "check", "--config", "/nowhere"], 2, "cannot be read"),
         (["agent", "--config", "/nowhere"], 2, "cannot be read"),
+        (["test-alert", "--run-dir", "/nowhere"], 3, "no agent runs here"),
+        (["test-alert", "--severity", "fatal"], 2, "--severity"),
+        (["test-alert", "--wait", "1000"], 2, "--wait"),
         (["rules", "list", "--rules", "/nowhere"], 2, "No such file"),
         (["rules", "lint", "/nowhere"], 2, "no such file"),
         (["rules", "replay", "--events", "/nowhere"], 2, "No such file"),
+        (["rules", "pages", "/nowhere", "-o", "/nowhere"], 2, "no such file"),
+        (["rules", "pages", "-o", "/proc/nowhere"], 2, "--output"),
         (["collector"], 2, "--config"),
         (["collector", "--config", "/nowhere"], 2, "cannot be read"),
         (["verify", "/nowhere", "--keys", "/nowhere"], 2, "/nowhere"),
@@ -48,7 +53,66 @@ def test_rules_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Programs can read the list of rules."""
     assert run(["rules", "list", "--json"]) == 0
     rules = json.loads(capsys.readouterr().out)
-    assert {"id", "name", "title", "level", "category", "techniques"} <= rules[0].keys()
+    assert {"id", "name", "title", "level", "category", "tactics", "techniques", "reports"} <= rules[0].keys()
+
+
+def test_list_of_rules_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list fits 100 columns, with every name in one piece, its level, category, techniques, and what is counted."""
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run(["rules", "list", "--json"]) == 0
+    rules = json.loads(capsys.readouterr().out)
+    assert run(["rules", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    first = {line.split()[0]: line.split() for line in lines}
+    for rule in rules:
+        level = {"informational": "info"}.get(rule["level"], rule["level"]) if rule["reports"] else "counted"
+        assert first[rule["name"]][1:4] == [level, rule["category"], rule["techniques"][0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "values"),
+    [
+        (["--tactic", "credential-access"], "tactics", "Credential Access"),
+        (["--tactic", "TA0006"], "tactics", "Credential Access"),
+        (["--level", "medium"], "level", ("medium", "high", "critical")),
+        (["--category", "api_call"], "category", ("api_call",)),
+    ],
+)
+def test_list_of_some_rules(
+    options: list[str], key: str, values: str | tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list can be cut to a tactic, a least level or a category; the others are then those that do not fit."""
+    assert run(["rules", "list", "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    assert run(["rules", "list", "--json", *options]) == 0
+    fitting = [rule for rule in every if (values in rule[key] if isinstance(values, str) else rule[key] in values)]
+    assert json.loads(capsys.readouterr().out) == fitting
+    assert 0 < len(fitting) < len(every)
+
+
+def test_pages_are_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pages follow their rules; what somebody else wrote stays, and is never replaced."""
+    rules, folder = tmp_path / "rules", tmp_path / "pages"
+    rules.mkdir()
+    (rules / "nc.yml").write_text(RULE)
+    make = ["rules", "pages", str(rules), "-o", str(folder)]
+    assert run(make) == 0
+    (folder / "notes.md").write_text("mine")
+    assert {path.name for path in folder.iterdir()} == {"README.md", "nc.md", "notes.md"}
+    assert "/nc" in (folder / "nc.md").read_text()
+    (rules / "nc.yml").rename(rules / "other.yml")
+    assert run(make) == 0
+    assert "1 of rules that are gone removed" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == {"README.md", "other.md", "notes.md"}
+    (folder / "other.md").write_text("mine")
+    assert run(make) == 2
+    assert "is no page of rules" in capsys.readouterr().err
+    assert (folder / "other.md").read_text() == "mine"
+    (rules / "bad.yml").write_text("title: x\n")
+    (folder / "other.md").unlink()
+    assert run(make) == 1
+    assert "bad.yml:1" in capsys.readouterr().err
 
 
 RULE = """title: T
@@ -127,3 +191,60 @@ def test_start_is_quick_and_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+CORRELATION = """title: Twice
+id: 22222222-2222-4222-8222-222222222223
+correlation: {type: event_count, rules: [22222222-2222-4222-8222-222222222222], timespan: 1m, condition: {gte: 2}}
+"""
+EXCEPTION = """title: Backup
+id: 22222222-2222-4222-8222-222222222224
+logsource: {category: process_creation}
+filter: {rules: any, backup: {User: backup}, condition: not backup}
+nbsentinel: {owner: ops, reason: nightly copy, expires: %s}
+"""
+
+
+def test_replay_with_correlations_and_exceptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Replay counts correlations by the events' times, and what exceptions suppressed; lint names what is over."""
+    rules, exception, events = tmp_path / "rules.yml", tmp_path / "exception.yml", tmp_path / "events.ndjson"
+    rules.write_text(f"{RULE}---\n{CORRELATION}")
+    exception.write_text(EXCEPTION % "2999-12-31")
+    lines = [
+        {"category": "process_creation", "Image": "/bin/nc", "User": user, "time": time}
+        for user, time in (("u", 1_000), ("backup", 2_000), ("u", 90_000), ("u", 91_000))
+    ]
+    events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    replay = ["rules", "replay", "--rules", str(rules), "--events", str(events), "--exceptions", str(exception)]
+    assert run([*replay, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["matches"] == {
+        "22222222-2222-4222-8222-222222222222": 3,
+        "22222222-2222-4222-8222-222222222223": 1,
+    }
+    assert found["suppressed"] == {"22222222-2222-4222-8222-222222222224": 1}
+    assert run(replay) == 0
+    shown = capsys.readouterr().out
+    assert "Twice" in shown
+    assert "1 suppressed by filter exception" in shown
+    lint = ["rules", "lint", str(rules), "--exceptions", str(exception)]
+    assert run(lint) == 0
+    assert "no finding by itself" in capsys.readouterr().out
+    exception.write_text(EXCEPTION % "2020-01-01")
+    assert run(lint) == 1
+    assert f"{exception}:5: expires: expired on 2020-01-01" in capsys.readouterr().err
+
+
+def test_the_packages_own_rules_with_exceptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without rules of their own an admin compiles the package's with exceptions; the pack says so when listed."""
+    exception, pack = tmp_path / "exception.yml", tmp_path / "pack.json"
+    exception.write_text(EXCEPTION % "2999-12-31")
+    assert run(["rules", "compile", "--exceptions", str(exception), "-o", str(pack)]) == 0
+    capsys.readouterr()
+    assert run(["rules", "list", "--rules", str(pack)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "agent_tampering" in shown
+    assert "filter exception: Backup, ops until 2999-12-31: nightly copy" in shown
+    replay = ["rules", "replay", "--rules", str(pack), "--events", "/dev/null", "--exceptions", str(exception)]
+    assert run(replay) == 2
+    assert "compiled already" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from nbsentinel.context import processes as module
 from nbsentinel.context.processes import ProcessTable
-from nbsentinel.events import Exec, Exit, KernelInfo, Millis, OriginKind, ProcessKey
+from nbsentinel.events import Exec, Exit, KernelInfo, Millis, ProcessKey
 from support.simulation import System
 
 
@@ -27,8 +27,6 @@ def test_lineage_outlives_the_parents() -> None:
     table = fill(system)
     table.apply(Exit(at=Millis(1), key=middle, source="t"))
     assert [process.key for process in table.lineage(daemon)] == [middle, kernel]
-    origin = table.origin(daemon)
-    assert (origin.kind, origin.kernel_id, origin.notebook) == (OriginKind.KERNEL, "k1", "/home/a.ipynb")
 
 
 def test_reparenting_does_not_change_the_first_parent() -> None:
@@ -60,19 +58,6 @@ def test_pid_reuse_is_harmless() -> None:
     assert table.get(old) != table.get(new)
     assert not table.is_live(old)
     assert table.is_live(new)
-
-
-def test_terminal_of_the_server() -> None:
-    """A session leader on a terminal below the Jupyter server is a Jupyter terminal."""
-    system = System()
-    server = system.start("/opt/conda/bin/jupyter-lab")
-    terminal = system.start("/bin/bash", parent=server, tty="pts/4")
-    command = system.start("/usr/bin/git", parent=terminal)
-    table = fill(system)
-    assert table.origin(command, [server]).kind is OriginKind.TERMINAL
-    unknown = table.origin(command)
-    assert unknown.kind is OriginKind.OTHER
-    assert unknown.source.startswith("unknown:")
 
 
 def test_ended_processes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nbsentinel.context.objects import Family, KernelObject
+from nbsentinel.context.objects import Family, KernelObject, ObjectKind
 from nbsentinel.detect.dataflow import MAX_RELAYS, trace
-from nbsentinel.events import ProcessKey
+from nbsentinel.events import Inode, ProcessKey
 from support.simulation import EveryPeer, System
 
 
@@ -210,3 +210,41 @@ def test_touched_names_those_whose_connections_matter(system: System, shell: Pro
     system.stdio(shell, source, sink)
     middle = relay(system, source, sink)
     assert middle in trace(system, shell, EveryPeer()).touched
+
+
+def test_relay_behind_shared_memory(system: System, shell: ProcessKey) -> None:
+    """The shell's pipes end at a process without a socket that shares memory with one that has it."""
+    source, sink, board = system.pipe(), system.pipe(), KernelObject(ObjectKind.MEMORY, 9, 1)
+    system.stdio(shell, source, sink)
+    near, far = relay(system, source, sink), relay(system, system.connection())
+    system.mapped = {near: (board,), far: (board,)}
+    flow = trace(system, shell, EveryPeer()).flow
+    assert flow is not None
+    assert flow.relays == (near, far)
+
+
+def test_memory_that_nobody_shares(system: System, shell: ProcessKey) -> None:
+    """A process pool's memory leads nowhere when none of its processes has a connection."""
+    source, sink, board = system.pipe(), system.pipe(), KernelObject(ObjectKind.MEMORY, 9, 1)
+    system.stdio(shell, source, sink)
+    near, far = relay(system, source, sink), relay(system)
+    relay(system, system.connection())
+    system.mapped = {near: (board,), far: (board,)}
+    assert trace(system, shell, EveryPeer()).flow is None
+
+
+def test_socket_younger_than_the_tables(system: System, shell: ProcessKey) -> None:
+    """A local socket that was made while the tables were read is not taken for one that no table lists."""
+    near, far = system.pair()
+    system.stdio(shell, near, near)
+    relay(system, far)
+    system.younger = {Inode(near.number), Inode(far.number)}
+    assert trace(system, shell, EveryPeer()).flow is None
+
+
+def test_socket_that_goes_with_its_shell(system: System, shell: ProcessKey) -> None:
+    """A shell that ends between a look at its descriptors and one at the tables leaves a socket that nobody lists."""
+    socket = system.unlisted_socket()
+    system.stdio(shell, socket, socket)
+    system.ended = {shell}
+    assert trace(system, shell, EveryPeer()).flow is None

@@ -129,6 +129,40 @@ def test_program_on_a_socket_that_runs_nothing(bench: Bench) -> None:
     assert [v.process.key for v in bench.run(10_000)] == [key]
 
 
+def test_script_that_serves_a_guest(bench: Bench) -> None:
+    """A CGI script on an accepted connection answers and ends; one that waits for the guest's lines is a bind shell."""
+    bench.remote = RemoteControl(bench.table, EveryPeer(), lambda _: False)
+    key = bench.system.start("/bin/sh", "page.sh", image="shell")
+    socket = bench.system.connection()
+    bench.system.stdio(key, socket, socket)
+    bench.see(key)
+    assert bench.run(1_000) == []
+    bench.system.reading.add(key)
+    assert [v.process.key for v in bench.run(5_000)] == [key]
+
+
+def test_script_that_is_a_pipe(bench: Bench) -> None:
+    """`bash <(cat <&8) >&8`: standard input is quiet, the commands come through the operand."""
+    key = bench.system.start("/bin/bash", "/dev/fd/63", image="shell")
+    socket = bench.system.connection()
+    bench.system.hold(key, 8, socket)
+    bench.system.hold(key, 1, socket)
+    bench.see(key)
+    assert [v.process.key for v in bench.run(0)] == [key]
+
+
+def test_shell_that_reads_another_descriptor(bench: Bench) -> None:
+    """`while read x <&5; do eval "$x" >&5; done`: nothing is on its streams, but it waits for the peer's lines."""
+    key = bench.system.start("/bin/bash", "-c", "...", image="shell")
+    bench.system.hold(key, 5, bench.system.connection())
+    bench.system.hold(key, 1, bench.system.pipe())
+    bench.see(key)
+    assert bench.run(5_000) == []
+    bench.system.reading.add(key)
+    (verdict,) = bench.run(5_000)
+    assert verdict.one_way
+
+
 def test_each_image_is_reported_once(bench: Bench) -> None:
     """A verdict ends the judgement of an image."""
     relayed(bench, "/bin/sh")

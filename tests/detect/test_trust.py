@@ -6,8 +6,9 @@ import pytest
 
 from nbsentinel.context.objects import ObjectKind
 from nbsentinel.context.processes import ProcessTable
+from nbsentinel.context.runs import looks_like_server
 from nbsentinel.detect.dataflow import trace
-from nbsentinel.detect.trust import Broker, Trust, looks_like_server
+from nbsentinel.detect.trust import Broker, Trust
 from nbsentinel.events import Endpoint, Exit, Inode, KernelInfo, Millis, ProcessKey
 from support.simulation import ATTACKER, System
 

@@ -90,14 +90,14 @@ class Site:
         if not self.report.exists():
             return []
         lines = self.report.read_bytes().rpartition(b"\n")[0].splitlines()
-        return [e["finding_info"]["uid"] for e in map(json.loads, lines) if e["class_uid"] == 2004]
+        return [e["metadata"]["uid"] for e in map(json.loads, lines) if e["class_uid"] == 2004]
 
     def stored(self) -> list[str]:
         """Return the uids of the agents' findings in the collector's store."""
         found: list[str] = []
         after = 0
         while page := (self.get("/v1/findings", after=after, limit=1000) or {}).get("findings"):
-            found += [item["event"]["finding_info"]["uid"] for item in page if item["source"] == "agent"]
+            found += [item["event"]["metadata"]["uid"] for item in page if item["source"] == "agent"]
             after = page[-1]["id"]
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,3 +59,10 @@ def run_all(cases: list[C], run: Callable[[C], R]) -> dict[str, Future[R]]:
     """Run the cases in threads and return what became of each by name: its outcome, or the error."""
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="case") as pool:
         return {case.name: pool.submit(run, case) for case in cases}
+
+
+def outcome_of(case: Named, outcomes: Mapping[str, Future[R]]) -> R:
+    """Return what became of a case; skip the test where this machine lacks a program."""
+    if (reason := lacking(case)) is not None:
+        pytest.skip(reason)
+    return outcomes[case.name].result()

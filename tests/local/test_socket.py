@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -25,9 +26,18 @@ class Agent:
         self.run_dir = folder / "run"
         self.run_dir.mkdir(mode=0o700)
         self.spool = Spool(folder / "state", max_bytes=1 << 20)
-        self.server = LocalServer(self.run_dir, self.spool, lambda: {"state": "ready"})
+        self.asked: list[tuple[object, object, int]] = []
+        self.server = LocalServer(
+            self.run_dir, self.spool, lambda: {"state": "ready"}, {7: {"live": True}}.get, self._drill
+        )
         self.server.start()
         self._sequence = 0
+
+    def _drill(self, severity: object, wait: object, pid: int) -> Iterator[dict[str, object]]:
+        self.asked.append((severity, wait, pid))
+        yield {"test_alert": {"sinks": ["file"]}}
+        yield {}
+        yield {"delivery": {"sink": "file", "ms": 1}}
 
     def find(self, count: int) -> None:
         """Record findings, as the recorder does."""
@@ -120,8 +130,6 @@ def test_private(agent: Agent) -> None:
 
 def test_peer_credentials() -> None:
     """The kernel tells who is at the other end."""
-    import os
-
     one, two = socket.socketpair()
     with one, two:
         assert peer_of(one) == (os.getpid(), os.getuid(), os.getgid())
@@ -177,3 +185,10 @@ def test_agent_that_stops_while_followed(agent: Agent) -> None:
     time.sleep(0.2)
     agent.server.stop()
     assert done.wait(8)
+
+
+def test_test_alert(agent: Agent) -> None:
+    """What is asked goes on as it came, with the pid that the kernel names; an empty answer keeps the line open."""
+    answers = list(ask(agent.run_dir, {"request": "test-alert", "severity": ["x"], "wait": None, "pid": 1}))
+    assert answers == [{"test_alert": {"sinks": ["file"]}}, {"delivery": {"sink": "file", "ms": 1}}]
+    assert agent.asked == [(["x"], None, os.getpid())]

@@ -6,6 +6,7 @@ import types
 import typing
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,42 +14,66 @@ from ocsf.v1_6_0 import events as classes
 from ocsf.v1_6_0 import objects
 from pydantic import BaseModel
 
+from nbsentinel.attest.canonical import LINE_LIMIT
 from nbsentinel.attest.chain import Chain
 from nbsentinel.attest.keys import SigningKey
 from nbsentinel.attest.verify import verify_genesis
+from nbsentinel.context.cells import Cells
+from nbsentinel.context.origins import Origins
+from nbsentinel.context.processes import ProcessTable
+from nbsentinel.detect.incidents import Incidents, Kin
 from nbsentinel.events import (
     AgentEvent,
+    ApiCall,
+    Cell,
+    CellPhase,
+    CellRun,
+    Certainty,
     Confidence,
     Connect,
     Connection,
     Endpoint,
+    EnvironSweep,
     Exec,
     Exit,
+    FileAccess,
+    FileOperation,
     Finding,
+    Incident,
     Inode,
+    KernelAudit,
     Lifecycle,
     Millis,
     Origin,
     OriginKind,
+    Phase,
     Process,
     ProcessKey,
+    Risk,
     Severity,
+    Step,
     Technique,
 )
 from nbsentinel.report import ocsf
+from nbsentinel.report.fit import EVENT_LIMIT
+from nbsentinel.report.ocsf_drill import LABEL, as_test
 from nbsentinel.text import MAX_SAFE_INTEGER, arguments, visible
+from support.findings import finding
 
 CLASSES: dict[int, type[BaseModel]] = {
     2004: classes.DetectionFinding,
+    1001: classes.FileActivity,
     1007: classes.ProcessActivity,
     4001: classes.NetworkActivity,
     6002: classes.ApplicationLifecycle,
+    6003: classes.ApiActivity,
 }
 # What the profiles named in metadata.profiles add to a class, as OCSF 1.6 has it.
 PROFILES: dict[str, dict[str, type[BaseModel]]] = {
     "host": {"device": objects.Device, "actor": objects.Actor},
     "cloud": {"cloud": objects.Cloud},
     "record_integrity": {},
+    "incident": {},
 }
 # Our additions: the record_integrity profile is of OCSF 1.9 (docs/reference/events.md).
 ATTESTATION = {"uid", "authority_uid", "chain_uid", "fingerprint", "prev_event", "signatures"}
@@ -86,6 +111,51 @@ connections = st.builds(
 moments = st.integers(0, 2**42).map(Millis)
 lineages = st.lists(processes, max_size=4).map(tuple)
 techniques = st.builds(Technique, uid=st.sampled_from(["T1059", "T1059.004"]), name=text, tactic_uid=words, tactic=text)
+origins = st.builds(
+    Origin,
+    kind=st.sampled_from(OriginKind),
+    source=words,
+    process=st.none() | keys,
+    kernel_id=st.none() | words,
+    notebook=st.none() | words,
+    sessions=st.lists(words, max_size=3).map(tuple),
+    terminal=st.none() | words,
+    cell=st.none()
+    | st.builds(Cell, message_id=words, cell_id=st.none() | words, execution_count=st.none() | st.integers(0, 2**40)),
+    cell_certainty=st.sampled_from(Certainty),
+    cell_source=words,
+)
+attacks = st.lists(techniques, max_size=2).map(tuple)
+steps = st.builds(
+    Step,
+    uid=st.uuids().map(str),
+    opened=st.booleans(),
+    rule_id=st.uuids().map(str),
+    rule_name=st.just("rule"),
+    title=words,
+    severity=st.sampled_from(Severity),
+    confidence=st.sampled_from(Confidence),
+    attacks=attacks,
+    at=moments,
+    last_at=moments,
+    count=st.integers(1, 2**40),
+    process=processes,
+    origin=origins,
+    evidence=text,
+)
+incidents = st.builds(
+    Incident,
+    uid=st.uuids().map(str),
+    phase=st.sampled_from(Phase),
+    why=words,
+    opened_at=moments,
+    last_at=moments,
+    severity=st.sampled_from(Severity),
+    count=st.integers(1, 2**40),
+    steps=st.lists(steps, min_size=1, max_size=3).map(tuple),
+    left_out=st.integers(0, 2**40),
+    risk=st.builds(Risk, score=st.integers(0, 100), level=st.integers(0, 4), why=words),
+)
 findings = st.builds(
     Finding,
     uid=st.uuids().map(str),
@@ -98,22 +168,16 @@ findings = st.builds(
     at=moments,
     process=processes,
     lineage=lineages,
-    origin=st.builds(
-        Origin,
-        kind=st.sampled_from(OriginKind),
-        source=words,
-        process=st.none() | keys,
-        kernel_id=st.none() | words,
-        notebook=st.none() | words,
-        cell_id=st.none() | words,
-    ),
-    attacks=st.lists(techniques, max_size=2).map(tuple),
+    origin=origins,
+    attacks=attacks,
     connection=st.none() | connections,
     relay_path=st.none() | text,
     relays=st.lists(processes, max_size=2).map(tuple),
     false_positives=st.lists(words, max_size=2).map(tuple),
     advice=st.lists(words, max_size=2).map(tuple),
     fields=st.dictionaries(st.sampled_from(["RemoteControlled", "RelayPath"]), words),
+    severity_why=st.just("") | words,
+    incident=st.none() | incidents,
 )
 surfaces = st.sampled_from(
     [{}, {"kind": "studio-jupyterlab", "hostname": "h", "account": "123456789012", "region": "eu-west-1"}]
@@ -186,10 +250,10 @@ def assert_valid(event: dict[str, Any]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(findings, reporters, st.sampled_from(["new", "update"]))
-def test_findings(value: Finding, reporter: ocsf.Reporter, status: str) -> None:
+@given(findings, reporters)
+def test_findings(value: Finding, reporter: ocsf.Reporter) -> None:
     """Any finding is a valid Detection Finding with what the contract asks for."""
-    event: dict[str, Any] = ocsf.finding(value, reporter, status=status)
+    event: dict[str, Any] = ocsf.finding(value, reporter)
     assert_valid(event)
     process = event["evidences"][0]["process"]
     assert {"pid", "created_time", "cmd_line"} <= process.keys() or not value.process.command_line
@@ -198,6 +262,39 @@ def test_findings(value: Finding, reporter: ocsf.Reporter, status: str) -> None:
     for attack, technique in zip(event["finding_info"].get("attacks", []), value.attacks, strict=True):
         uids = {attack["technique"]["uid"], attack.get("sub_technique", {}).get("uid")}
         assert technique.uid in uids
+
+
+@settings(max_examples=30, deadline=None)
+@given(findings, reporters)
+def test_test_alerts(value: Finding, reporter: ocsf.Reporter) -> None:
+    """A test alert is a valid finding with OCSF's own mark of a test and a label, which no other finding has."""
+    real: dict[str, Any] = ocsf.finding(value, reporter)
+    event: dict[str, Any] = as_test(real)
+    verdict = {name: event.pop(name) for name in ("verdict_id", "verdict")}
+    assert verdict == {"verdict_id": 6, "verdict": classes.IncidentFinding.VerdictId(6).label}
+    assert event["metadata"]["labels"] == [LABEL]
+    assert "incident" in event["metadata"]["profiles"]
+    assert_valid(event)
+    unmarked = {**event, "metadata": {k: v for k, v in event["metadata"].items() if k not in ("labels", "profiles")}}
+    assert unmarked == {**real, "metadata": {k: v for k, v in real["metadata"].items() if k != "profiles"}}
+    assert LABEL not in str(real)
+
+
+@settings(max_examples=60, deadline=None)
+@given(findings.filter(lambda value: value.incident is not None), reporters)
+def test_incidents(value: Finding, reporter: ocsf.Reporter) -> None:
+    """Every event of an incident names it, is about its own step, and tells risk and steps by their events' uids."""
+    assert value.incident is not None
+    event: dict[str, Any] = ocsf.finding(value, reporter)
+    info = event["finding_info"]
+    assert (event["activity_id"], event["metadata"]["uid"]) == (int(value.incident.phase), value.uid)
+    assert (info["uid"], info["analytic"]["uid"]) == (value.incident.uid, value.rule_id)
+    assert (event["severity_id"], event["count"]) == (int(value.severity), value.incident.count)
+    assert event["is_alert"] == (value.severity >= Severity.MEDIUM and value.incident.phase is not Phase.CLOSED)
+    assert (event["risk_score"], event["risk_level_id"]) == (value.incident.risk.score, value.incident.risk.level)
+    assert [step["uid"] for step in info["related_events"]] == [step.uid for step in value.incident.steps]
+    assert info["related_events_count"] == len(value.incident.steps) + value.incident.left_out
+    assert event["unmapped"]["nbsentinel"]["incident"]["severity_id"] == int(value.incident.severity)
 
 
 @settings(max_examples=60, deadline=None)
@@ -210,6 +307,124 @@ def test_observations(
     assert_valid(ocsf.exit_event(Exit(at=at, key=process.key, source="procfs"), process, lineage, reporter))
     connect = Connect(at=at, key=process.key, connection=connection, source="procfs")
     assert_valid(ocsf.connect_event(connect, process, lineage, reporter))
+
+
+texts = st.dictionaries(st.sampled_from(["Path", "Bucket"]), text)
+told = st.one_of(
+    st.builds(
+        CellRun,
+        at=moments,
+        key=keys,
+        phase=st.sampled_from(CellPhase),
+        thread=st.integers(0, 2**31),
+        message_id=text,
+        cell_id=st.none() | text,
+        execution_count=st.none() | st.integers(0, 2**60),
+        failed=st.booleans(),
+        source=st.just("kernels"),
+    ),
+    st.builds(
+        KernelAudit,
+        at=moments,
+        key=keys,
+        thread=st.integers(0, 2**31),
+        name=st.sampled_from(["open", "os.system"]),
+        arguments=texts,
+        message_id=st.none() | text,
+        certain=st.booleans(),
+        source=st.just("kernels"),
+    ),
+    st.builds(
+        ApiCall,
+        at=moments,
+        key=keys,
+        thread=st.integers(0, 2**31),
+        service=text,
+        operation=text | st.sampled_from(["GetObject", "CreateUser", "PutParameter", "DeleteTrail", "Invoke"]),
+        region=text,
+        host=text | st.sampled_from(["127.0.0.1:80", "h:99999", "::1"]),
+        resources=texts,
+        access_key=st.sampled_from(["", "0" * 32]),
+        request_id=text,
+        via=st.sampled_from(["botocore", "http.client"]),
+        message_id=st.none() | text,
+        certain=st.booleans(),
+        source=st.just("kernels"),
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(told, processes, lineages, reporters)
+def test_what_kernels_tell(
+    value: CellRun | KernelAudit | ApiCall, process: Process, lineage: tuple[Process, ...], reporter: ocsf.Reporter
+) -> None:
+    """Cells, audit events and API calls are valid, and name the kernel and the request that they belong to."""
+    event: dict[str, Any] = ocsf.kernel_event(value, process, lineage, reporter)
+    assert_valid(event)
+    assert event["unmapped"]["nbsentinel"].get("message_id", "") == (value.message_id or "")
+    kernel = event["actor"]["process"] if isinstance(value, ApiCall) else event["process"]
+    assert kernel["pid"] == process.key.pid
+
+
+def test_secrets_of_kernels_do_not_leave() -> None:
+    """A secret in a command line that a cell ran is not in the event."""
+    audit = KernelAudit(
+        at=Millis(1),
+        key=ProcessKey(1, 1),
+        thread=1,
+        name="os.system",
+        arguments={"CommandLine": "curl -H 'Authorization: Bearer abcdefghijklmnop' --password hunter2hunter2"},
+        source="kernels",
+    )
+    process = Process(key=ProcessKey(1, 1), parent=None, name="python", exe=None, argv=(), argv_length=0)
+    event = ocsf.kernel_event(audit, process, (), ocsf.Reporter(agent_uid="a", version="0", surface={}))
+    assert "abcdefghijklmnop" not in str(event)
+    assert "hunter2" not in str(event)
+
+
+accesses = st.builds(
+    FileAccess,
+    at=moments,
+    path=words,
+    operation=st.sampled_from(FileOperation),
+    kind=st.sampled_from(["aws", "persistence-shell"]),
+    key=st.none() | keys,
+    certainty=st.sampled_from(["lease", "descriptor", "exec", "unknown: no lease"]),
+    candidates=st.lists(keys, max_size=3).map(tuple),
+    own_tool=st.none() | st.booleans(),
+    thread=st.integers(0, 2**22),
+    target=st.just("") | words,
+    source=st.just("files"),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(accesses, processes, st.booleans(), reporters)
+def test_file_accesses(value: FileAccess, process: Process, known: bool, reporter: ocsf.Reporter) -> None:
+    """An access to a file is valid and says who it was, where only the number is known, and where nobody knows."""
+    table = ProcessTable()
+    if known and value.key is not None:
+        process = msgspec.structs.replace(process, key=value.key)
+        table.apply(Exec(at=value.at, process=process, source="guard"))
+    event: dict[str, Any] | None = ocsf.observation(value, table, reporter, Origins(table, Cells(), tuple))
+    assert event is not None
+    assert_valid(event)
+    assert event["actor"].get("process", {}).get("pid") == (value.key.pid if value.key else None)
+    assert event["unmapped"]["nbsentinel"]["certainty"] == value.certainty
+
+
+@settings(max_examples=60, deadline=None)
+@given(moments, processes, st.lists(keys, max_size=3), reporters)
+def test_sweeps(at: Millis, process: Process, others: list[ProcessKey], reporter: ocsf.Reporter) -> None:
+    """A sweep of environments is valid, with and without anybody who could have done it."""
+    table = ProcessTable()
+    table.apply(Exec(at=at, process=process, source="guard"))
+    for candidates in ((), (process.key, *others), tuple(others)):
+        sweep = EnvironSweep(at=at, decoys=1, candidates=candidates, source="files")
+        event = ocsf.observation(sweep, table, reporter, Origins(table, Cells(), tuple))
+        assert event is not None
+        assert_valid(event)
 
 
 @settings(max_examples=60, deadline=None)
@@ -234,6 +449,63 @@ def test_attested_events(value: Finding, reporter: ocsf.Reporter) -> None:
     (attestation,) = event["attestation_list"]  # type: ignore[misc]
     assert set(attestation) == ATTESTATION
     assert "record_integrity" in event["metadata"]["profiles"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("junk", [b"\xff", "\U0001f600".encode(), b"\\"])
+def test_no_argument_makes_a_finding_too_long_to_be_signed(junk: bytes) -> None:
+    """Whatever fills arguments, paths and evidence of a whole lineage and of all steps, the finding can be sealed."""
+    long = arguments((junk * (1_020 // len(junk)) + b"\0") * 16)
+    path = visible(junk * 4096)
+    line = tuple(
+        Process(
+            key=ProcessKey(n, n),
+            parent=None,
+            name=visible(junk * 15),
+            exe=path,
+            cwd=path,
+            argv=long.argv,
+            argv_length=9,
+            argv_sha256="0" * 64,
+        )
+        for n in range(1, 14)
+    )
+    incidents = Incidents()
+    for number in range(40):
+        first = finding(line[0], rule=f"r{number}", lineage=line[1:], Target=f"{number} {path}")
+        value = incidents.admit(msgspec.structs.replace(first, relays=line), Kin("1@1"))
+        assert value is not None
+    reporter = ocsf.Reporter(agent_uid="a", version="0", surface={})
+    event: dict[str, Any] = ocsf.finding(value, reporter)
+    assert_valid(event)
+    assert event["metadata"]["is_truncated"]
+    assert event["metadata"]["untruncated_size"] > EVENT_LIMIT
+    assert event["evidences"][0]["process"]["pid"] == 1
+    assert event["finding_info"]["related_events"][-1]["uid"] == value.uid
+    assert event["finding_info"]["analytic"]["uid"] == "r39"
+    key = SigningKey.generate()
+    chain = Chain("c", key, now=lambda: 1)
+    chain.seal(
+        ocsf.agent_event(
+            AgentEvent(at=Millis(1), what=Lifecycle.ENROL, message="m", details={"key": key.jwk()}), reporter
+        )
+    )
+    assert len(chain.seal(event).line) <= LINE_LIMIT
+
+
+def test_secrets_of_steps_do_not_leave() -> None:
+    """A secret on the command line or in the evidence of an incident's step is in no event of the incident."""
+    secret = "hunter2hunter2"
+    who = Process(
+        key=ProcessKey(1, 1), parent=None, name="mysql", exe=None, argv=("mysql", f"--password={secret}"), argv_length=9
+    )
+    incidents = Incidents()
+    for number in range(2):
+        first = finding(who, rule=f"r{number}", Target=f"https://u:{secret}@h/")
+        value = incidents.admit(first, Kin("1@1"))
+        assert value is not None
+    event = ocsf.finding(value, ocsf.Reporter(agent_uid="a", version="0", surface={}))
+    assert len(event["finding_info"]["related_events"]) == 2  # type: ignore[index]
+    assert secret not in str(event)
 
 
 def test_secrets_do_not_leave() -> None:

@@ -82,6 +82,31 @@ def test_new_arguments_of_the_same_file(watch: Watch) -> None:
     child.wait()
 
 
+def test_a_fork_that_becomes_what_its_parent_is(watch: Watch) -> None:
+    """A fork says that it is one; when it executes its parent's own file with the same arguments, that is told."""
+    code = """
+import os, sys, time
+if "AGAIN" not in os.environ and not os.fork():
+    time.sleep(0.7)
+    os.environ["AGAIN"] = "1"
+    os.execv(sys.executable, sys.orig_argv)
+time.sleep(4)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code])
+    assert not watch.executed(child.pid, "AGAIN").process.forked
+    twin = watch.wait(
+        lambda o: o.process if isinstance(o, Exec) and o.process.parent and o.process.parent.pid == child.pid else None
+    )
+    assert twin.forked
+    later = watch.wait(
+        lambda o: o.process if isinstance(o, Exec) and o.process.key == twin.key and not o.process.forked else None
+    )
+    assert (later.exe, later.argv) == (twin.exe, twin.argv)
+    os.kill(twin.key.pid, 9)
+    child.kill()
+    child.wait()
+
+
 def test_streams_moved_without_exec(watch: Watch) -> None:
     """dup2 over descriptors 0 to 2 is seen although nothing was executed."""
     code = "import os, time; time.sleep(.5); r, w = os.pipe(); os.dup2(r, 0); time.sleep(5)"
@@ -187,3 +212,14 @@ def test_lane_counts_what_does_not_fit() -> None:
     assert lane.dropped == 2
     assert ready.is_set()
     assert [item.at for item in lane.take(10)] == [0, 1, 2]
+
+
+def test_slowed_sensor_says_so(watch: Watch) -> None:
+    """Looking less often is reduced coverage with its reason; back at the usual rate it is whole again."""
+    watch.sensor.slow_down(4, 3.14)
+    assert watch.sensor.coverage().state is SensorState.DEGRADED
+    assert "every 200 ms: the agent used 3.1% of a core" in watch.sensor.coverage().why
+    watch.sensor.slow_down(64, 9)
+    assert "every 2000 ms" in watch.sensor.coverage().why
+    watch.sensor.slow_down(1, 0.5)
+    assert "slowed" not in watch.sensor.coverage().why

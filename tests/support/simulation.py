@@ -24,6 +24,11 @@ class System:
         self.images: dict[ProcessKey, str | None] = {}
         self.reading: set[ProcessKey] = set()
         self.unreadable: set[ProcessKey] = set()
+        self.younger: set[Inode] = set()
+        """Sockets that were made after the tables had been read."""
+        self.ended: set[ProcessKey] = set()
+        """Processes that end right after their descriptors were read."""
+        self.mapped: dict[ProcessKey, tuple[KernelObject, ...]] = {}
 
     def start(
         self,
@@ -124,21 +129,44 @@ class System:
             return None
         return tuple(self.descriptors.get(key, {}).values())
 
+    def holds(self, key: ProcessKey, end: End) -> bool:
+        return key not in self.ended and end in (self.ends(key) or ())
+
     def holders(self, target: KernelObject) -> Iterator[ProcessKey]:
         for key in self.descriptors:
             if any(end.object == target for end in self.ends(key) or ()):
                 yield key
 
-    def socket(self, inode: Inode, holder: ProcessKey) -> Socket | None:
+    def socket(self, inode: Inode, holder: ProcessKey, *, fresh: bool = False) -> Socket | None:
+        if inode in self.younger and not fresh:
+            return None
         return self.sockets.get(inode)
 
     def activity(self, inode: Inode) -> Activity | None:
         return self.moved.get(inode)
 
+    def heard(self, since: int) -> Iterator[Socket]:
+        for inode, moved in self.moved.items():
+            if moved.received >= since and moved.segments_in and inode in self.sockets:
+                yield self.sockets[inode]
+
+    def parent(self, key: ProcessKey) -> ProcessKey | None:
+        process = self.processes.get(key)
+        return process.parent if process else None
+
+    def memory(self, key: ProcessKey) -> tuple[KernelObject, ...]:
+        return self.mapped.get(key, ())
+
+    def sharers(self, target: KernelObject) -> Iterator[ProcessKey]:
+        yield from (key for key, objects in self.mapped.items() if target in objects)
+
     def image(self, key: ProcessKey) -> str | None:
         return self.images.get(key)
 
-    def awaits_input(self, key: ProcessKey) -> bool | None:
+    def lives(self, key: ProcessKey) -> bool:
+        return key not in self.ended and bool(self.ends(key))
+
+    def awaits_input(self, key: ProcessKey, fd: int = 0) -> bool | None:
         return key in self.reading
 
 

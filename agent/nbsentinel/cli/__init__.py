@@ -19,8 +19,10 @@ COMMANDS = {
     "guard": "Run a command under the system-call guard.",
     "status": "Show whether the agent runs and what it can see.",
     "findings": "Show what was found on this machine.",
+    "who": "Show which notebook, cell or terminal a process belongs to.",
+    "test-alert": "Send a marked test alert through every sink and wait for each one's word.",
     "verify": "Check an export of signed events offline.",
-    "rules": "Compile, check, list and replay detection rules.",
+    "rules": "Compile, check, list, explain and replay detection rules.",
     "config": "Check, show and explain the configuration.",
     "collector": "Run the collector that receives and verifies events.",
     "demo": "See a reverse shell in a notebook cell detected, signed, delivered and verified.",
@@ -37,7 +39,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found = import_module(f"nbsentinel.cli.{cmd_name}").command
+        found = import_module(f"nbsentinel.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
 
@@ -66,10 +68,15 @@ def exit_code(error: NbsentinelError) -> int:
     return EXIT_REFUSED
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors become one line and a next step on standard error."""
+def run(arguments: list[str] | None = None, *, bond: object = None) -> int:
+    """Run the command line and return its exit code; errors become one line and a next step on standard error.
+
+    Args:
+        arguments: The command line without the program's name; None for the process's own.
+        bond: An agent's connection with its keeper, from `nbsentinel.protect.keeper.keep`.
+    """
     try:
-        result = cli.main(args=arguments, prog_name="nbsentinel", standalone_mode=False)
+        result = cli.main(args=arguments, prog_name="nbsentinel", standalone_mode=False, obj=bond)
     except NbsentinelError as error:
         print(f"nbsentinel: {error.message}", file=sys.stderr)
         if error.hint:

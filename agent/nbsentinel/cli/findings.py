@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nbsentinel.cli import incidents
 from nbsentinel.cli.options import json_option, run_dir_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-_STYLES = {1: "dim", 2: "cyan", 3: "yellow", 4: "bold red", 5: "bold white on red"}
+    from rich.table import Table
 
 
 @click.command("findings")
@@ -25,7 +25,7 @@ _STYLES = {1: "dim", 2: "cyan", 3: "yellow", 4: "bold red", 5: "bold white on re
     "--limit", default=20, show_default=True, type=click.IntRange(0, 1000), help="Newest findings to begin with."
 )
 def command(run_dir: Path, as_json: bool, follow: bool, limit: int) -> None:
-    """Show what was found on this machine, newest last."""
+    """Show what was found on this machine, newest last; what belongs together as one incident with its steps."""
     from nbsentinel.local.client import ask
 
     answers = ask(run_dir, {"request": "findings", "limit": limit, "follow": follow})
@@ -34,7 +34,7 @@ def command(run_dir: Path, as_json: bool, follow: bool, limit: int) -> None:
         for event in events:
             print(json.dumps(event, sort_keys=True), flush=True)
         return
-    _show(events)
+    _show(events if follow else (incidents.shown(group) for group in incidents.by_incident(events)))
 
 
 def _show(events: Iterator[dict[str, Any]]) -> None:
@@ -97,28 +97,43 @@ def _origin_pid(event: dict[str, Any]) -> int | None:
     return None
 
 
-def render(event: dict[str, Any]) -> RenderableType:
-    """Return one finding for a terminal: what, why, where, how it is known, what to do."""
-    from datetime import datetime, timezone
-
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.panel import Panel
+def fact_table() -> Table:
+    """Return an empty table of facts: a bold name, and a text that is folded."""
     from rich.table import Table
 
-    info, evidence = event["finding_info"], event["evidences"][0]
-    style = _STYLES.get(event["severity_id"], "")
-    at = datetime.fromtimestamp(event["time"] / 1000, tz=timezone.utc).astimezone().strftime("%H:%M:%S")
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
+    return facts
+
+
+def render(event: dict[str, Any]) -> RenderableType:
+    """Return one finding for a terminal: what, why, where, how it is known, what to do, and its incident's steps."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.panel import Panel
+
+    info, evidence = event["finding_info"], event["evidences"][0]
+    style = incidents.STYLES.get(event["severity_id"], "")
+    facts = fact_table()
     facts.add_row("what", escape(info["title"]))
     facts.add_row("why it matters", escape(info.get("desc", "")))
     facts.add_row("how sure", event.get("confidence", ""))
+    if whole := incidents.summary(event):
+        facts.add_row("incident", escape(whole))
     for label, name in (
+        ("severity", "severity"),
+        ("file", "TargetFilename"),
+        ("file was", "FileOperation"),
+        ("kind", "CredentialKind"),
+        ("done to", "Target"),
+        ("in detail", "Detail"),
+        ("call", "SystemCall"),
         ("bytes flow", "RelayPath"),
+        ("could be", "CandidateCommandLine"),
         ("belongs to", "origin"),
         ("notebook", "notebook"),
+        ("open on it", "sessions"),
         ("cell", "cell"),
     ):
         if value := enrichment(event, name):
@@ -127,9 +142,14 @@ def render(event: dict[str, Any]) -> RenderableType:
     facts.add_row("ATT&CK", ", ".join(f"{t['uid']} {t.get('name', '')}" for t in techniques))
     if advice := event.get("remediation", {}).get("desc"):
         facts.add_row("what to do", escape(advice))
-    title = f"[{style}]{event['severity'].upper()}[/] {at}"
+    title = f"[{style}]{event['severity'].upper()}[/] {incidents.moment(event['time'])}"
+    parts: list[RenderableType] = [facts]
+    if evidence["process"].get("pid"):  # 0: nobody is known to have done it
+        parts += ["", process_tree(evidence, _origin_pid(event))]
+    if (steps := incidents.steps(event)) is not None:
+        parts += ["", steps]
     return Panel(
-        Group(facts, "", process_tree(evidence, _origin_pid(event))),
+        Group(*parts),
         title=title,
         title_align="left",
         border_style=style,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nbsentinel.config import default_run_dir
+from nbsentinel_guard.launcher import default_run_dir
 
 F = TypeVar("F", bound=Callable[..., Any])
 

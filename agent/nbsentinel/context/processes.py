@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import itertools
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from nbsentinel.events import Exec, Exit, Millis, Origin, OriginKind, Process, ProcessKey, StdioChange
+from nbsentinel.events import Exec, Exit, Millis, Process, ProcessKey, StdioChange
 
+LATELY_LIMIT = 256
+"""Ended processes whose end is remembered with its time."""
 ENDED_LIMIT = 8192
 """Ended processes remembered, so that a double fork keeps its ancestry."""
 LINEAGE_LIMIT = 32
@@ -22,6 +25,7 @@ class ProcessTable:
         self._live: dict[ProcessKey, Process] = {}
         self._ended: OrderedDict[ProcessKey, Process] = OrderedDict()
         self._children: dict[ProcessKey, set[ProcessKey]] = {}
+        self._lately: deque[tuple[Millis, Process]] = deque(maxlen=LATELY_LIMIT)
         self._exec_at: dict[ProcessKey, Millis] = {}
 
     def __len__(self) -> int:
@@ -35,7 +39,7 @@ class ProcessTable:
             if known := self._live.get(observation.key):
                 self._live[observation.key] = msgspec.structs.replace(known, stdio=observation.stdio)
         else:
-            self._end(observation.key)
+            self._end(observation.key, observation.at)
 
     def _add(self, observation: Exec) -> None:
         process = observation.process
@@ -47,10 +51,11 @@ class ProcessTable:
         if process.parent is not None:
             self._children.setdefault(process.parent, set()).add(process.key)
 
-    def _end(self, key: ProcessKey) -> None:
+    def _end(self, key: ProcessKey, at: Millis) -> None:
         process = self._live.pop(key, None)
         if process is None:
             return
+        self._lately.append((at, process))
         self._ended[key] = process
         while len(self._ended) > ENDED_LIMIT:
             gone, last = self._ended.popitem(last=False)
@@ -59,9 +64,19 @@ class ProcessTable:
             if last.parent is not None and (siblings := self._children.get(last.parent)):
                 siblings.discard(gone)
 
+    def hide(self, key: ProcessKey) -> None:
+        """Note that a process may not be looked into any more."""
+        if known := self._live.get(key):
+            self._live[key] = msgspec.structs.replace(known, unreadable=True)
+
     def get(self, key: ProcessKey) -> Process | None:
         """Return a process, live or ended, or None when it was never seen or is forgotten."""
         return self._live.get(key) or self._ended.get(key)
+
+    def latest(self, pid: int) -> Process | None:
+        """Return the newest process with a pid, live or ended, None when none was seen."""
+        known = [*self._live.values(), *self._ended.values()]
+        return max((one for one in known if one.key.pid == pid), key=lambda one: one.key.start, default=None)
 
     def is_live(self, key: ProcessKey) -> bool:
         """Return whether the end of a known process has not been seen."""
@@ -70,6 +85,10 @@ class ProcessTable:
     def live(self) -> Iterable[Process]:
         """Return the processes whose end has not been seen."""
         return list(self._live.values())
+
+    def lived_at(self, at: Millis) -> list[Process]:
+        """Return the processes whose end was not seen before a moment; any thread may ask."""
+        return [*list(self._live.values()), *(process for ended, process in list(self._lately) if ended >= at)]
 
     def exec_time(self, key: ProcessKey) -> Millis | None:
         """Return when the image that a process runs now was first seen, in milliseconds since the epoch."""
@@ -83,6 +102,17 @@ class ProcessTable:
 
     def lineage(self, key: ProcessKey) -> tuple[Process, ...]:
         """Return the ancestors of a process from its parent upwards, as first seen (before any reparenting)."""
+        plain = self._parents(key)
+        own = self.get(key)
+        root = own.root if own else None
+        command = self.get(root) if root else None
+        if command is None or command.key == key or command in plain:
+            return plain
+        # A double fork left the guarded command's tree; which command that was is known all the same.
+        inside = tuple(itertools.takewhile(lambda process: process.root == root, plain))
+        return (*inside, command, *self._parents(command.key))[:LINEAGE_LIMIT]
+
+    def _parents(self, key: ProcessKey) -> tuple[Process, ...]:
         found: list[Process] = []
         seen = {key}
         current = self.get(key)
@@ -94,36 +124,3 @@ class ProcessTable:
             if current is not None:
                 found.append(current)
         return tuple(found)
-
-    def origin(self, key: ProcessKey, servers: Iterable[ProcessKey] = ()) -> Origin:
-        """Return the kernel or terminal that a process belongs to, by its ancestry.
-
-        Args:
-            key: The process.
-            servers: Jupyter servers that are known: a session leader on a terminal below one is a Jupyter terminal.
-        """
-        own = self.get(key)
-        line = ((own,) if own else ()) + self.lineage(key)
-        roots = set(servers)
-        for process in line:
-            if process.kernel is not None:
-                return Origin(
-                    kind=OriginKind.KERNEL,
-                    source="ancestry: nearest ancestor with a kernel connection file",
-                    process=process.key,
-                    kernel_id=process.kernel.kernel_id,
-                    notebook=process.kernel.notebook,
-                )
-            if process.parent in roots and process.tty and process.session == process.key.pid:
-                return Origin(
-                    kind=OriginKind.TERMINAL,
-                    source=f"ancestry: {process.tty} was opened by the Jupyter server",
-                    process=process.key,
-                    cell_source="not a notebook cell: a terminal",
-                )
-        return Origin(
-            kind=OriginKind.OTHER,
-            source="unknown: no kernel and no Jupyter terminal among the known ancestors",
-            process=line[-1].key if line else None,
-            cell_source="unknown: not below a kernel that was seen",
-        )

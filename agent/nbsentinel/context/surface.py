@@ -22,11 +22,17 @@ _ENVIRONMENT = {
 _CONTAINER_MARKS = ("docker", "containerd", "kubepods", "libpod", "lxc", "ecs")
 
 
+KINDS = ("studio-jupyterlab", "studio-code-editor", "studio-classic", "notebook-instance", "other")
+"""What `Surface.kind` may be."""
+STUDIO = "studio"
+"""How all kinds of Studio begin."""
+
+
 class Surface(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the agent runs; a field is None where nothing says so."""
 
     kind: str = "other"
-    """`studio-jupyterlab`, `studio-code-editor`, `studio-classic`, `notebook-instance` or `other`."""
+    """One of `KINDS`."""
     hostname: str = ""
     system: str = ""
     account: str | None = None

@@ -68,7 +68,9 @@ def _finding_in(report: Path) -> dict[str, Any] | None:
     if not report.exists():
         return None
     whole = report.read_bytes().rpartition(b"\n")[0]
-    return next((event for event in load_lines(whole) if event["class_uid"] == FINDING_CLASS), None)
+    found = (event for event in load_lines(whole) if event["class_uid"] == FINDING_CLASS)
+    # Something else may run on this machine, and be told of, too.
+    return next((one for one in found if one["finding_info"]["analytic"]["name"].startswith("reverse_shell")), None)
 
 
 def _prove(stage: Stage, chain: str) -> Iterator[tuple[str, Any]]:

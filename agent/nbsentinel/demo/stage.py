@@ -177,7 +177,17 @@ def notebook_kernel(folder: Path) -> Iterator[Callable[[str], object]]:
     from jupyter_client.manager import KernelManager
 
     manager = KernelManager(kernel_name="python3", connection_file=str(folder / "kernel-demo.json"))
-    environment = {**os.environ, "JPY_SESSION_NAME": str(folder / "demo.ipynb"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    from nbsentinel_kernel.startup import startup_file
+
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00-nbsentinel.py").write_text(startup_file(str(folder / "run")))
+    environment = {
+        **os.environ,
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JPY_SESSION_NAME": str(folder / "demo.ipynb"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
     # The kernel specification of this very environment, whatever else is installed for the user.
     assert manager.kernel_spec is not None
     manager.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]

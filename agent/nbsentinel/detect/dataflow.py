@@ -5,7 +5,10 @@ standard output or error to a remote peer. Paths go through sockets, pipes, fifo
 any process that holds the two ends (a relay). What a relay really does with the bytes cannot be seen, so a path is a
 possibility; the caller weighs it.
 
-Not seen: shared memory, files used as mailboxes, io_uring's registered descriptors, processes of other users.
+Memory that a relay shares with others is followed only where no descriptor leads further: reading the maps of all
+processes costs more than everything else here.
+
+Not seen: files used as mailboxes, io_uring's registered descriptors, processes of other users.
 """
 
 from __future__ import annotations
@@ -144,11 +147,18 @@ class _Search:
         """Return the shortest path from an object of the subject to a remote peer, or None."""
         if found := self.remote(self.subject, start):
             return Path(start, (), found)
+        way_out = self.walk(start, way, sharing=False)
+        if way_out is None and self.touched and not self.truncated:
+            way_out = self.walk(start, way, sharing=True)
+        return way_out
+
+    def walk(self, start: KernelObject, way: Direction, *, sharing: bool) -> Path | None:
+        """Return the shortest path from beyond an object to a remote peer, through shared memory too where asked."""
         queue: deque[tuple[ProcessKey, KernelObject, tuple[Step, ...]]] = deque([(self.subject, start, ())])
         seen, visited = {start}, {self.subject}
         while queue:
             holder, target, steps = queue.popleft()
-            for relay, other in self.across(holder, target, way):
+            for relay, other in self._neighbours(holder, target, way, sharing):
                 if relay in visited or self._is_trusted(relay, other):
                     continue
                 visited.add(relay)
@@ -156,19 +166,31 @@ class _Search:
                 if len(visited) > MAX_VISITED or len(steps) >= 2 * MAX_RELAYS:
                     self.truncated = True
                     return None
-                for end in self.view.ends(relay) or ():
-                    if (
-                        end.object in seen
-                        or end.object == other
-                        or not (end.reads if way is Direction.INPUT else end.writes)
-                    ):
+                for item in self._further(relay, other, way, sharing):
+                    if item in seen:
                         continue
-                    seen.add(end.object)
-                    further = (*steps, Step(other, relay), Step(end.object, None))
-                    if found := self.remote(relay, end.object):
+                    seen.add(item)
+                    further = (*steps, Step(other, relay), Step(item, None))
+                    if found := self.remote(relay, item):
                         return Path(start, further, found)
-                    queue.append((relay, end.object, further))
+                    queue.append((relay, item, further))
         return None
+
+    def _neighbours(
+        self, holder: ProcessKey, target: KernelObject, way: Direction, sharing: bool
+    ) -> list[tuple[ProcessKey, KernelObject]]:
+        if target.kind is not ObjectKind.MEMORY:
+            return self.across(holder, target, way)
+        return [(key, target) for key in self.view.sharers(target)] if sharing else []
+
+    def _further(self, relay: ProcessKey, other: KernelObject, way: Direction, sharing: bool) -> list[KernelObject]:
+        """Return the objects through which a relay could pass on, or get, what moves through another."""
+        found = [
+            end.object
+            for end in self.view.ends(relay) or ()
+            if end.object != other and (end.reads if way is Direction.INPUT else end.writes)
+        ]
+        return [*found, *(item for item in self.view.memory(relay) if item != other)] if sharing else found
 
     def _is_trusted(self, relay: ProcessKey, other: KernelObject) -> bool:
         found = self.view.socket(Inode(other.number), relay) if other.kind is ObjectKind.SOCKET else None
@@ -179,9 +201,12 @@ def _unlisted(view: ObjectView, subject: ProcessKey, end: End) -> Path | None:
     """Return a path for a socket on standard input or output that no table lists (vsock, SCTP, packet ...)."""
     if end.object.kind is not ObjectKind.SOCKET:
         return None
-    if view.socket(Inode(end.object.number), subject) is not None:
+    inode = Inode(end.object.number)
+    if view.socket(inode, subject) is not None or view.socket(inode, subject, fresh=True) is not None:
         return None
-    return Path(end.object, (), Socket(inode=Inode(end.object.number), family=Family.UNKNOWN))
+    if not view.holds(subject, end):
+        return None  # gone with its holder before the tables were read
+    return Path(end.object, (), Socket(inode=inode, family=Family.UNKNOWN))
 
 
 def _unbound_datagram(view: ObjectView, subject: ProcessKey, end: End) -> Path | None:
@@ -208,6 +233,23 @@ def trace(view: ObjectView, subject: ProcessKey, policy: Policy, inputs: Sequenc
     source = _first(search, ends, [fd for fd in inputs if fd not in ends or ends[fd].reads], Direction.INPUT)
     sink = _first(search, ends, (1, 2), Direction.OUTPUT) if source else None
     return Trace(source, sink, frozenset(search.touched), search.truncated)
+
+
+def feeders(view: ObjectView, subject: ProcessKey, policy: Policy) -> list[Path]:
+    """Return the ways from remote peers to whatever a process reads, shared memory included, each socket once.
+
+    Sockets that it holds itself are not among them.
+    """
+    search = _Search(view, subject, policy)
+    starts = dict.fromkeys(end.object for end in view.ends(subject) or () if end.reads)
+    found: dict[Inode, Path] = {}
+    for start in (*starts, *view.memory(subject)):
+        if search.remote(subject, start) is not None:
+            continue
+        path = search.walk(start, Direction.INPUT, sharing=start.kind is ObjectKind.MEMORY)
+        if path is not None:
+            found.setdefault(path.socket.inode, path)
+    return list(found.values())
 
 
 def _first(search: _Search, ends: dict[int, End], fds: Sequence[int], way: Direction) -> Path | None:

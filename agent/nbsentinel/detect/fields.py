@@ -1,23 +1,22 @@
-"""Events as Sigma's standard fields, live from our values and again from OCSF lines."""
+"""Events as Sigma's standard fields, from our values; `recorded` has them again from OCSF lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from nbsentinel.events import Connection, Process
+from nbsentinel.events import Connect, FileAccess, Process, SystemCall, Tamper
 
 Fields = dict[str, object]
-PROCESS_ACTIVITY, NETWORK_ACTIVITY = 1007, 4001
+TAMPERING, SYSTEM_CALL = "agent_tampering", "system_call"
+"""Categories of our own beside Sigma's."""
 
 
-def _known(**fields: object) -> Fields:
+def known(**fields: object) -> Fields:
+    """Return the fields that have a value."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def process_creation_fields(process: Process, parent: Process | None) -> Fields:
     """Return the fields of category `process_creation`; what is not known is left out."""
-    return _known(
+    return known(
         Image=_path(process.exe),
         CommandLine=process.command_line,
         CurrentDirectory=process.cwd,
@@ -27,6 +26,47 @@ def process_creation_fields(process: Process, parent: Process | None) -> Fields:
         ParentImage=_path(parent.exe) if parent else None,
         ParentCommandLine=parent.command_line if parent else None,
         ParentProcessId=process.parent.pid if process.parent else None,
+        Preloads=process.preloads,
+        Unreadable=process.unreadable or None,
+    )
+
+
+def tamper_fields(process: Process, tamper: Tamper) -> Fields:
+    """Return the fields of our category `agent_tampering`."""
+    return known(
+        Image=_path(process.exe),
+        CommandLine=process.command_line,
+        ProcessId=process.key.pid,
+        TamperKind=tamper.kind.value,
+        Target=tamper.target,
+        Detail=tamper.detail,
+    )
+
+
+def system_call_fields(process: Process, parent: Process | None, call: SystemCall) -> Fields:
+    """Return the fields of our category `system_call`: the process's, `SystemCall`, and what it was about."""
+    return {
+        **process_creation_fields(process, parent),
+        "SystemCall": call.name,
+        "Refused": call.refused,
+        **call.arguments,
+    }
+
+
+def file_event_fields(process: Process | None, access: FileAccess) -> Fields:
+    """Return the fields of category `file_event`; without a process where nobody knows who it was."""
+    user = (process.user or (str(process.uid) if process.uid >= 0 else None)) if process else None
+    return known(
+        Image=_path(process.exe) if process else None,
+        CommandLine=process.command_line if process else None,
+        User=user,
+        ProcessId=access.key.pid if access.key else None,
+        TargetFilename=access.target or access.path,
+        SourceFilename=access.path if access.target else None,
+        CredentialKind=access.kind,
+        FileOperation=access.operation.value,
+        ReaderIsOwnTool=access.own_tool,
+        ReaderCertainty=access.certainty,
     )
 
 
@@ -34,9 +74,10 @@ def _path(exe: str | None) -> str | None:
     return exe.removesuffix(" (deleted)") if exe else None
 
 
-def network_connection_fields(process: Process, connection: Connection) -> Fields:
+def network_connection_fields(process: Process, observation: Connect) -> Fields:
     """Return the fields of category `network_connection`."""
-    return _known(
+    connection = observation.connection
+    return known(
         Image=_path(process.exe),
         CommandLine=process.command_line,
         User=process.user or (str(process.uid) if process.uid >= 0 else None),
@@ -47,51 +88,8 @@ def network_connection_fields(process: Process, connection: Connection) -> Field
         SourcePort=connection.local.port if connection.local else None,
         DestinationIp=connection.remote.ip,
         DestinationPort=connection.remote.port,
-    )
-
-
-def from_ocsf(event: Mapping[str, Any]) -> tuple[str, Fields] | None:
-    """Return category and fields of an OCSF event as our file sink writes it; None for classes without a category."""
-    if event.get("class_uid") == PROCESS_ACTIVITY and event.get("activity_id") == 1:
-        return "process_creation", _from_process(event.get("process", {}))
-    if event.get("class_uid") == NETWORK_ACTIVITY:
-        return "network_connection", _from_network(event)
-    return None
-
-
-def _from_process(process: Mapping[str, Any]) -> Fields:
-    parent = process.get("parent_process", {})
-    user, session = process.get("user", {}), process.get("session", {})
-    return _known(
-        Image=process.get("file", {}).get("path"),
-        CommandLine=process.get("cmd_line"),
-        CurrentDirectory=process.get("working_directory"),
-        User=user.get("name") or user.get("uid"),
-        LogonId=session.get("uid"),
-        ProcessId=process.get("pid"),
-        ParentImage=parent.get("file", {}).get("path"),
-        ParentCommandLine=parent.get("cmd_line"),
-        ParentProcessId=parent.get("pid"),
-    )
-
-
-def _from_network(event: Mapping[str, Any]) -> Fields:
-    process = event.get("actor", {}).get("process", {})
-    info = event.get("connection_info", {})
-    initiated = {1: False, 2: True}.get(info.get("direction_id"))
-    ours, theirs = event.get("src_endpoint", {}), event.get("dst_endpoint", {})
-    if initiated is False:
-        ours, theirs = theirs, ours
-    user = process.get("user", {})
-    return _known(
-        Image=process.get("file", {}).get("path"),
-        CommandLine=process.get("cmd_line"),
-        User=user.get("name") or user.get("uid"),
-        ProcessId=process.get("pid"),
-        Protocol=info.get("protocol_name"),
-        Initiated=initiated,
-        SourceIp=ours.get("ip"),
-        SourcePort=ours.get("port"),
-        DestinationIp=theirs.get("ip"),
-        DestinationPort=theirs.get("port"),
+        DestinationHostname=observation.hostname,
+        ClaimedDestinationIp=observation.claimed.ip if observation.claimed else None,
+        ClaimedDestinationPort=observation.claimed.port if observation.claimed else None,
+        Unreadable=process.unreadable or None,
     )

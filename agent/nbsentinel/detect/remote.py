@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from nbsentinel.context.objects import Family, ObjectKind, ObjectView, Socket
+from nbsentinel.context.objects import End, Family, ObjectKind, ObjectView, Socket
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.detect import dataflow
 from nbsentinel.detect.interpreters import Interpreter, InterpreterInput, InterpreterKind, classify
@@ -32,7 +32,11 @@ SUBJECT_LIMIT = 2_000
 """Processes under judgement at once; beyond it the newest are not taken and `untaken` counts them."""
 _QUIET_STREAMS = ("/dev/null", None)
 _STREAM_KINDS = (ObjectKind.PIPE, ObjectKind.FIFO, ObjectKind.SOCKET)
+ANSWERED_MS = 200
+"""The same where the socket has carried bytes both ways already, and the last were the script's own."""
 FIRST_SCRIPT_FD = 3
+CONNECTED_MS = 30
+"""A call to connect is told of while it waits; by then it has come to an end."""
 ONE_WAY_MS = 1000
 """A script that waits this long for a line from a remote socket waits for orders, not for a reply."""
 
@@ -58,6 +62,8 @@ class _Subject(msgspec.Struct):
     schedule: tuple[int, ...]
     step: int = 0
     due: int = 0
+    again: int = 0
+    """When to look again because somebody was connecting at the last look."""
     first_path: int | None = None
     """When a path was first seen in an unbroken row of looks."""
     read_input: bool = False
@@ -92,7 +98,7 @@ class RemoteControl:
         if all(stream in _QUIET_STREAMS for stream in streams):
             return
         interpreter = classify(view.image(process.key), process.argv)
-        if streams[0] in _QUIET_STREAMS and not interpreter.has_script:
+        if streams[0] in _QUIET_STREAMS and not _may_read_elsewhere(interpreter):
             return
         sockets = all(stream is not None and stream.startswith("socket:") for stream in streams[:2])
         if interpreter.kind is InterpreterKind.NONE and not sockets:
@@ -105,6 +111,10 @@ class RemoteControl:
         self._subjects[process.key] = subject
         self._plan(subject, now + subject.schedule[0])
 
+    def watches(self, key: ProcessKey) -> bool:
+        """Return whether a process is under judgement."""
+        return key in self._subjects
+
     def forget(self, key: ProcessKey) -> None:
         """Drop a process that ended or changed."""
         self._subjects.pop(key, None)
@@ -115,6 +125,7 @@ class RemoteControl:
         for subject in self._subjects.values():
             if key in subject.touched or subject.key in line or key == subject.key or now - subject.since < _LATER_MS:
                 self._plan(subject, now)
+                subject.again = now + CONNECTED_MS
 
     def _plan(self, subject: _Subject, due: int) -> None:
         if not subject.done and (not subject.due or due != subject.due):
@@ -147,11 +158,17 @@ class RemoteControl:
     def _next(self, subject: _Subject, now: int) -> int:
         if subject.first_path is not None and now - subject.first_path < CONFIRM_MS:
             return subject.first_path + CONFIRM_MS
+        if subject.first_path is not None and now - subject.first_path < ANSWERED_MS:
+            return subject.first_path + ANSWERED_MS
+        if subject.again > now:
+            return subject.again
         while subject.step + 1 < len(subject.schedule):
             subject.step += 1
             if subject.since + subject.schedule[subject.step] > now:
                 return subject.since + subject.schedule[subject.step]
-        return now + (_LATER_MS if now - subject.since < _LATER_UNTIL_MS else _MUCH_LATER_MS)
+        later = _LATER_MS if now - subject.since < _LATER_UNTIL_MS else _MUCH_LATER_MS
+        # On a common beat, so that one look at the system serves all who wait for one.
+        return (now // later + 1) * later
 
     def _look(self, subject: _Subject, view: ObjectView, now: int) -> Verdict | None:
         process = self._table.get(subject.key)
@@ -172,6 +189,8 @@ class RemoteControl:
             subject.first_path = now
         active = _is_active(flow, view, process.started)
         if flow.direct:
+            if self._serves(subject, flow) and not _awaits(subject, flow, view):
+                return None
             return self._weigh_direct(subject, process, flow, active)
         return self._weigh_relayed(subject, process, flow, view, now, active)
 
@@ -180,7 +199,8 @@ class RemoteControl:
     ) -> Verdict | None:
         """Judge a shell whose standard input is the peer's socket and whose output is not."""
         assert subject.first_path is not None
-        waits = view.awaits_input(subject.key) and now - subject.first_path >= ONE_WAY_MS
+        enough = ANSWERED_MS if _has_answered(flow, view) else ONE_WAY_MS
+        waits = now - subject.first_path >= enough and _awaits(subject, flow, view)
         if subject.interpreter.input is InterpreterInput.ARGUMENT and not waits:
             return None
         active = _is_active(flow, view, process.started)
@@ -219,13 +239,18 @@ class RemoteControl:
         if subject.interpreter.input is InterpreterInput.ARGUMENT:
             if subject.interpreter.kind is InterpreterKind.CODE and not self._runs_shells(subject, view):
                 return None
-            subject.read_input = subject.read_input or view.awaits_input(subject.key) is True
+            subject.read_input = subject.read_input or _awaits(subject, flow, view)
             if not subject.read_input:
                 return None
         sure = dedicated and not _is_uncertain(flow)
         return Verdict(
             process, subject.interpreter, flow, False, active, Confidence.HIGH if sure else Confidence.MEDIUM
         )
+
+    def _serves(self, subject: _Subject, flow: dataflow.Flow) -> bool:
+        """Return whether a shell's script was started for a guest: a CGI script answers and ends, a loop waits."""
+        script = subject.interpreter.has_script and subject.interpreter.input is InterpreterInput.ARGUMENT
+        return script and self._initiated(flow.source.socket) is False
 
     def _runs_programs(self, subject: _Subject) -> bool:
         return any(True for _ in self._table.children(subject.key))
@@ -248,13 +273,38 @@ class RemoteControl:
         return True
 
 
+def _may_read_elsewhere(interpreter: Interpreter) -> bool:
+    """Return whether a shell with a script, or with commands in its arguments, could read from other descriptors."""
+    argument = interpreter.kind is InterpreterKind.SHELL and interpreter.input is InterpreterInput.ARGUMENT
+    return interpreter.has_script or argument
+
+
 def _inputs(subject: _Subject, view: ObjectView) -> tuple[int, ...]:
-    """Return the descriptors that commands may come from: standard input, and a shell's script if that is a stream."""
-    if not subject.interpreter.has_script:
+    """Return the descriptors that commands may come from: standard input, and the streams that a script may read."""
+    if not _may_read_elsewhere(subject.interpreter):
         return (0,)
-    ends = view.ends(subject.key) or ()
-    scripts = (end.fd for end in ends if end.fd >= FIRST_SCRIPT_FD and end.reads and end.object.kind in _STREAM_KINDS)
-    return (0, *scripts)
+    ends = [end for end in view.ends(subject.key) or () if end.fd >= FIRST_SCRIPT_FD and end.reads]
+    if not subject.interpreter.has_script:  # what a shell with -c inherited as pipes is nothing that it reads
+        return (0, *(end.fd for end in ends if _is_connection(view, subject.key, end)))
+    return (0, *(end.fd for end in ends if end.object.kind in _STREAM_KINDS))
+
+
+def _is_connection(view: ObjectView, key: ProcessKey, end: End) -> bool:
+    if end.object.kind is not ObjectKind.SOCKET:
+        return False
+    found = view.socket(Inode(end.object.number), key)
+    return found is not None and found.family is Family.INET
+
+
+def _awaits(subject: _Subject, flow: dataflow.Flow, view: ObjectView) -> bool:
+    """Return whether a process sleeps in a read of the descriptor that the flow comes in by."""
+    sources = [end.fd for end in view.ends(subject.key) or () if end.object == flow.source.start and end.reads]
+    return any(view.awaits_input(subject.key, fd) is True for fd in sources)
+
+
+def _has_answered(flow: dataflow.Flow, view: ObjectView) -> bool:
+    moved = view.activity(flow.source.socket.inode)
+    return moved is not None and moved.segments_in > 0 < moved.segments_out and moved.sent >= moved.received
 
 
 def _is_active(flow: dataflow.Flow, view: ObjectView, since: int) -> bool | None:
@@ -262,7 +312,7 @@ def _is_active(flow: dataflow.Flow, view: ObjectView, since: int) -> bool | None
     known = [answer for inode in flow.sockets if (answer := view.activity(inode)) is not None]
     if not known:
         return None
-    return any(max(answer) >= since - CLOCK_SLACK_MS for answer in known)
+    return any(max(answer.received, answer.sent) >= since - CLOCK_SLACK_MS for answer in known)
 
 
 def _is_uncertain(flow: dataflow.Flow) -> bool:

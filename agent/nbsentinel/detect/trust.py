@@ -12,18 +12,14 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
-import os
 from collections.abc import Sequence
 
 import msgspec
 
 from nbsentinel.context.objects import KernelObject, ObjectKind, ObjectView, Socket
 from nbsentinel.context.processes import ProcessTable
+from nbsentinel.context.runs import looks_like_server
 from nbsentinel.events import Inode, Process, ProcessKey
-
-_SERVER_PROGRAMS = ("jupyter-lab", "jupyter-labhub", "jupyter-server", "jupyter-notebook", "jupyterhub-singleuser")
-_SERVER_MODULES = ("jupyterlab", "jupyter_server", "notebook", "jupyterlab.labapp", "jupyter_server.serverapp")
-_SERVER_COMMANDS = ("lab", "server", "notebook")
 
 
 class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,19 +44,6 @@ def is_loopback(ip: str) -> bool:
         return ipaddress.ip_address(ip).is_loopback
     except ValueError:
         return False
-
-
-def looks_like_server(process: Process) -> bool:
-    """Return whether the arguments are those of a Jupyter server program."""
-    names = [os.path.basename(arg) for arg in process.argv[:4]]
-    if any(name in _SERVER_PROGRAMS for name in names[:2]):
-        return True
-    for name, following in zip(names, process.argv[1:4]):  # noqa: B905 - the lengths differ by one
-        if name == "-m" and following in _SERVER_MODULES:
-            return True
-        if name == "jupyter" and following in _SERVER_COMMANDS:
-            return True
-    return False
 
 
 class Trust:

@@ -1,8 +1,11 @@
 """What is said on the socket: one JSON object a line, a request from the client, answers from the agent.
 
-Requests: `{"request": "status"}` and `{"request": "findings", "after": id, "limit": n, "follow": bool}`. An answer line
-is `{"status": {...}}`, `{"finding": {"id": n, "event": {...}}}`, `{"end": true}` or `{"error": "..."}`.
-Nobody can change anything through this socket: it only tells.
+Requests: `{"request": "status"}`, `{"request": "who", "pid": n}`,
+`{"request": "findings", "after": id, "limit": n, "follow": bool}` and
+`{"request": "test-alert", "severity": name, "wait": seconds}`. An answer line is `{"status": {...}}`,
+`{"who": {...} or null}`, `{"finding": {"id": n, "event": {...}}}`, `{"test_alert": {...}}`, then
+`{"delivery": {"sink": name, "ms": n or "why": "..."}}` for each sink, or `{"refused": "..."}`; `{"end": true}` or
+`{"error": "..."}`. Nobody can change anything through this socket: it tells, and makes a test alert that says so.
 """
 
 from __future__ import annotations

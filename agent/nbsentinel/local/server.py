@@ -1,4 +1,4 @@
-"""The answering side of the socket. It serves a few clients at once, each in a thread, and never changes anything."""
+"""The answering side of the socket. It serves a few clients at once, each in a thread, and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ CLIENT_LIMIT = 16
 SEND_TIMEOUT_S = 10
 FINDING_CLASS = 2004
 _Answers = Iterator[bytes]
+Drill = Callable[[object, object, int], Iterator[dict[str, object]]]
 
 
 class LocalServer:
@@ -26,11 +27,20 @@ class LocalServer:
         run_dir: Folder of the socket, mode 0700.
         spool: Where findings are read.
         status: Returns the agent's status as a JSON object.
+        who: Returns what is known of a pid as a JSON object, None for nothing.
+        drill: Makes a test alert of a severity for a pid, with a patience in seconds, and yields what to answer.
     """
 
-    def __init__(self, run_dir: Path, spool: Spool, status: Callable[[], dict[str, object]]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        spool: Spool,
+        status: Callable[[], dict[str, object]],
+        who: Callable[[int], dict[str, object] | None],
+        drill: Drill,
+    ) -> None:
         self._path = socket_path(run_dir)
-        self._spool, self._status = spool, status
+        self._spool, self._status, self._who, self._drill = spool, status, who, drill
         self._listener: socket.socket | None = None
         self._news = threading.Condition()
         self._recorded = 0
@@ -96,8 +106,19 @@ class LocalServer:
         if kind == "status":
             yield _line({"status": self._status()})
             return
+        if kind == "who":
+            pid = request.get("pid")
+            yield _line({"who": self._who(pid) if isinstance(pid, int) and not isinstance(pid, bool) else None})
+            return
         if kind == "findings":
             yield from self._findings(request)
+            return
+        if kind == "test-alert":
+            for answer in self._drill(request.get("severity"), request.get("wait"), peer_of(connection).pid):
+                if self._end:
+                    return
+                yield _line(answer) if answer else b""
+            yield _line({"end": True})
             return
         yield _line({"error": "unknown request"})
 

@@ -108,19 +108,43 @@ def enrichment(name: str, value: str, data: Object | None = None) -> Object:
 
 def origin(value: Origin) -> list[Object]:
     """Return kernel, notebook, cell or terminal as enrichments, each with how it is known."""
-    who = f"{value.kind.value} {value.kernel_id}" if value.kernel_id else value.kind.value
+    named = value.kernel_id or value.terminal
+    who = f"{value.kind.value} {named}" if named else value.kind.value
     data = present(
         kind=value.kind.value,
         source=value.source,
         pid=value.process.pid if value.process else None,
         kernel_id=value.kernel_id,
         notebook=value.notebook,
-        cell_id=value.cell_id,
-        cell_source=value.cell_source,
+        sessions=list(value.sessions),
+        terminal=value.terminal,
+        **_cell(value),
     )
     found = [enrichment("origin", f"{who} ({value.source})", data)]
     if value.notebook:
         found.append(enrichment("notebook", value.notebook))
-    cell = value.cell_id or value.cell_source
-    found.append(enrichment("cell", cell, present(cell_id=value.cell_id, source=value.cell_source)))
+    if value.sessions and value.sessions != (f"notebook {value.notebook}",):
+        found.append(enrichment("sessions", "; ".join(value.sessions), {"sessions": list(value.sessions)}))
+    found.append(enrichment("cell", _cell_name(value), _cell(value)))
     return found
+
+
+def _cell(value: Origin) -> Object:
+    cell = value.cell
+    return present(
+        cell_id=cell.cell_id if cell else None,
+        cell_message_id=cell.message_id if cell else None,
+        cell_execution_count=cell.execution_count if cell else None,
+        cell_sha256=cell.source_sha256 if cell else None,
+        cell_certainty=value.cell_certainty.value,
+        cell_source=value.cell_source,
+    )
+
+
+def _cell_name(value: Origin) -> str:
+    cell = value.cell
+    if cell is None:
+        return value.cell_source
+    count = f"In [{cell.execution_count}]" if cell.execution_count is not None else "a cell"
+    known = f"{count}, id {cell.cell_id}" if cell.cell_id else f"{count}, request {cell.message_id}"
+    return f"{known} ({value.cell_source})"

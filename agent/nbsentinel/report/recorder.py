@@ -60,6 +60,12 @@ class Recorder:
         return self._chain.genesis_key.jwk()
 
     @property
+    def held(self) -> tuple[Entry, ...]:
+        """Sealed events that the disk refused so far, in their order."""
+        with self._lock:
+            return tuple(self._held)
+
+    @property
     def head(self) -> Head | None:
         """The newest recorded event's place in the chain."""
         return self._chain.head
@@ -86,13 +92,16 @@ class Recorder:
             )
         )
 
-    def record(self, events: Sequence[Event]) -> None:
-        """Seal and store OCSF events; when this returns without `failure` they are on disk."""
-        if events:
-            with self._lock:
-                self._rotate_if_due()
-                self._store([_entry(self._chain.seal(event)) for event in events])
-            self._recorded()
+    def record(self, events: Sequence[Event]) -> list[Head]:
+        """Seal and store OCSF events, and return their places; when this returns without `failure` they are on disk."""
+        if not events:
+            return []
+        with self._lock:
+            self._rotate_if_due()
+            sealed = [self._chain.seal(event) for event in events]
+            self._store([_entry(item) for item in sealed])
+        self._recorded()
+        return [item.head for item in sealed]
 
     def record_own(self, event: AgentEvent) -> None:
         """Seal and store an event about the agent itself."""

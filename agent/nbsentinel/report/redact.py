@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 _VALUE = r"[^\s\"'&;|<>]{1,4096}"
 _NAMES = (
@@ -66,15 +67,30 @@ _USER_PROGRAMS = ("curl", "wget", "http", "https")
 _SHORT_PASSWORD = ("mysql", "mysqldump", "mysqladmin", "mariadb", "sshpass")
 
 
+_REMEMBERED, _SHORT = 512, 8192
+"""The same paths and ancestors come again and again: that many texts up to this length are not looked at twice."""
+
+
 def redact_text(text: str) -> str:
     """Return the text with every secret that is recognised replaced by a mark."""
+    return _redact_short(text) if len(text) <= _SHORT else _redact(text)
+
+
+def _redact(text: str) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
+_redact_short = lru_cache(_REMEMBERED)(_redact)
+
+
 def redact_arguments(argv: tuple[str, ...]) -> tuple[str, ...]:
     """Return arguments without secrets, also those that only their neighbour gives away (`--password x`, `-u a:b`)."""
+    return _redact_few(argv) if sum(map(len, argv)) <= _SHORT else _redact_arguments(argv)
+
+
+def _redact_arguments(argv: tuple[str, ...]) -> tuple[str, ...]:
     program = argv[0].rpartition("/")[2] if argv else ""
     found: list[str] = []
     previous = ""
@@ -82,6 +98,9 @@ def redact_arguments(argv: tuple[str, ...]) -> tuple[str, ...]:
         found.append(_argument(argument, previous, program))
         previous = argument
     return tuple(found)
+
+
+_redact_few = lru_cache(_REMEMBERED)(_redact_arguments)
 
 
 def _argument(argument: str, previous: str, program: str) -> str:

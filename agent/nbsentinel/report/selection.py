@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TypeGuard
 
-from nbsentinel.events import Connect, Exec, Exit, Finding, Observation, ProcessKey
+from nbsentinel.events import (
+    Connect,
+    ConnectStage,
+    EnvironSweep,
+    Exec,
+    Exit,
+    FileAccess,
+    Finding,
+    Observation,
+    ProcessKey,
+    SystemCall,
+)
+from nbsentinel.report.ocsf_kernel import KernelTold
+from nbsentinel.report.selection_kernel import KernelSelection
 
 RECENT_LIMIT = 5_000
 """Executions and connections remembered in case a finding needs them as context."""
 CONTEXT_LIMIT = 2_000
 """Processes of findings whose further events are recorded too."""
 LINEAGE_DEPTH = 8
-Recordable = Exec | Exit | Connect
+Recordable = Exec | Exit | Connect | SystemCall | FileAccess | EnvironSweep | KernelTold
 
 
 class Selection:
@@ -24,8 +37,9 @@ class Selection:
 
     def __init__(self, level: str) -> None:
         self._level = level
-        self._recent: deque[Exec | Connect] = deque(maxlen=RECENT_LIMIT)
+        self._recent: deque[Recordable] = deque(maxlen=RECENT_LIMIT)
         self._watched: OrderedDict[ProcessKey, None] = OrderedDict()
+        self._kernels = KernelSelection(self._watched)
 
     def choose(self, observations: list[Observation], findings: list[Finding]) -> list[Recordable]:
         """Return the observations to record now, oldest first; each is returned once."""
@@ -34,6 +48,7 @@ class Selection:
         candidates = [o for o in observations if _is_recordable(o)]
         if self._level == "all":
             return candidates
+        candidates = [o for o in candidates if not isinstance(o, KernelTold)]
         for finding in findings:
             for process in (finding.process, *finding.relays, *finding.lineage[:LINEAGE_DEPTH]):
                 self._watched[process.key] = None
@@ -51,7 +66,8 @@ class Selection:
                 chosen.append(observation)
             elif not isinstance(observation, Exit):
                 self._recent.append(observation)
-        return chosen
+        told = self._kernels.choose(observations, findings)
+        return sorted([*chosen, *told], key=lambda item: item.at) if told else chosen
 
     def _belongs(self, observation: Recordable) -> bool:
         if isinstance(observation, Exec):
@@ -62,10 +78,12 @@ class Selection:
                 self._watched[process.key] = None
                 return True
             return False
+        if isinstance(observation, EnvironSweep) or (isinstance(observation, FileAccess) and observation.key is None):
+            return any(key in self._watched for key in observation.candidates)
         return observation.key in self._watched
 
 
 def _is_recordable(observation: Observation) -> TypeGuard[Recordable]:
     if isinstance(observation, Connect):
-        return not observation.confirms
-    return isinstance(observation, (Exec, Exit))
+        return observation.stage in (ConnectStage.WHOLE, ConnectStage.RESULT)
+    return isinstance(observation, (Exec, Exit, SystemCall, FileAccess, EnvironSweep, KernelTold))

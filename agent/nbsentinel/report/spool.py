@@ -153,6 +153,11 @@ class Spool:
             except sqlite3.Error as again:
                 raise SpoolError(f"{self.path}: {again}", hint="Free some disk space.") from again
 
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Write events of an earlier chain that an agent could not write itself; what is there already stays."""
+        known = [entry for entry in entries if self.find(entry.chain, entry.sequence) is None]
+        self.append(known)
+
     def _append(self, entries: Sequence[Entry]) -> None:
         rows = [(e.chain, e.sequence, e.class_uid, e.severity, e.vital, e.line) for e in entries]
         with self._lock, self._transaction():

@@ -30,6 +30,10 @@ class Lane:
         self._lock = threading.Lock()
         self.dropped = 0
         """Observations that did not fit since the start."""
+        self.accepted = 0
+        """Observations taken in since the start."""
+        self.settled = 0
+        """How many of them have gone through the whole pipeline: what they led to is recorded."""
 
     def put(self, observation: Observation) -> bool:
         """Add an observation; return False and count a drop when the lane is full."""
@@ -39,6 +43,7 @@ class Lane:
                 self._ready.set()
                 return False
             self._waiting.append(observation)
+            self.accepted += 1
         self._ready.set()
         return True
 
@@ -47,6 +52,11 @@ class Lane:
         with self._lock:
             count = min(most, len(self._waiting))
             return [self._waiting.popleft() for _ in range(count)]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether it is half full: a source that can wait does."""
+        return len(self._waiting) >= self._limit // 2
 
     def __len__(self) -> int:
         return len(self._waiting)

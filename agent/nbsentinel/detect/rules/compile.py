@@ -6,41 +6,19 @@ affected.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import yaml
-from sigma.exceptions import SigmaError
-from sigma.rule import SigmaRule
 
-from nbsentinel.detect.rules.attack import techniques
-from nbsentinel.detect.rules.conditions import UnsupportedError, convert
-from nbsentinel.detect.rules.pack import Node, Rule
+from nbsentinel.detect.rules.conditions import Placeholders
+from nbsentinel.detect.rules.documents import Base, Correlated, Document, Filtering, read_document
+from nbsentinel.detect.rules.exceptions import FILE_LIMIT, digest, rule_files
+from nbsentinel.detect.rules.link import link
+from nbsentinel.detect.rules.pack import FailedRule, Filter, Rule, encode_pack
 from nbsentinel.errors import RuleError
-
-CUSTOM_KEY = "nbsentinel"
-"""Our own key in a rule: `why`, `advice`, `confidence`."""
-FILE_LIMIT = 1 << 20
-_LEVELS = ("informational", "low", "medium", "high", "critical")
-
-
-class FailedRule(msgspec.Struct, frozen=True):
-    """A rule that cannot be used, and why."""
-
-    file: str
-    line: int
-    key: str
-    """The part of the rule that is wrong, as far as that is known."""
-    reason: str
-    title: str = ""
-
-
-class _Own(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    why: str = ""
-    advice: tuple[str, ...] = ()
-    confidence: str = ""
 
 
 class Compiled(msgspec.Struct, frozen=True):
@@ -48,59 +26,85 @@ class Compiled(msgspec.Struct, frozen=True):
 
     rules: tuple[Rule, ...]
     failed: tuple[FailedRule, ...]
+    filters: tuple[Filter, ...] = ()
+    exceptions_sha256: str = ""
+
+    def pack(self) -> bytes:
+        """Return the bytes of a pack with all that could be compiled, and what could not."""
+        return encode_pack(self.rules, self.filters, self.failed, self.exceptions_sha256)
 
 
-def compile_paths(paths: Iterable[Path]) -> Compiled:
+def compile_paths(
+    paths: Iterable[Path],
+    *,
+    exceptions: Path | None = None,
+    placeholders: Placeholders | None = None,
+    today: date | None = None,
+) -> Compiled:
     """Compile every `.yml` and `.yaml` file among or below the paths.
+
+    Args:
+        paths: Files and folders.
+        exceptions: File or folder of the admin's exceptions: Sigma filters with an owner, a reason and a last day.
+        placeholders: Values for the modifier `expand`.
+        today: The day that exceptions must not be over on; None to take them all.
 
     Raises:
         RuleError: A path does not exist, or none of them holds a rule file.
     """
-    rules: list[Rule] = []
+    documents: list[Document] = []
     failed: list[FailedRule] = []
-    for path in _files(paths):
-        for outcome in compile_file(path):
-            if isinstance(outcome, Rule):
-                rules.append(outcome)
-            else:
+
+    def take(path: Path, *, exception: bool) -> None:
+        for outcome in _read_file(path, placeholders or {}, exception=exception):
+            if isinstance(outcome, FailedRule):
                 failed.append(outcome)
-    seen: dict[str, Rule] = {}
-    for rule in rules:
-        if rule.id in seen:
-            reason = f"the id {rule.id} is that of {seen[rule.id].source} too"
-            failed.append(FailedRule(rule.source, 1, "id", reason, rule.title))
-        else:
-            seen[rule.id] = rule
-    return Compiled(tuple(seen.values()), tuple(failed))
+            elif isinstance(outcome, Filtering) and (over := outcome.over(today)) is not None:
+                failed.append(over)
+            else:
+                documents.append(outcome)
 
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix in (".yml", ".yaml") and p.is_file())
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise RuleError(f"{path}: no such file or folder", hint="Give a folder of Sigma rules.")
-    if not found:
+    files = list(rule_files(paths))
+    if not files:
         raise RuleError("no rule files (*.yml) there", hint="Give a folder of Sigma rules.")
-    return found
+    for path in files:
+        take(path, exception=False)
+    for path in rule_files([exceptions]) if exceptions else ():
+        take(path, exception=True)
+    rules, filters, unlinked = link(_unique(documents, failed))
+    sha256 = digest(exceptions) if exceptions else ""
+    return Compiled(rules, (*failed, *unlinked), filters, sha256)
 
 
-def compile_file(path: Path) -> Iterator[Rule | FailedRule]:
-    """Yield the rules of one YAML file, each compiled or with the reason why not."""
+def _unique(documents: list[Document], failed: list[FailedRule]) -> list[Document]:
+    """Return the documents without those whose id was there before."""
+    seen: dict[str, Document] = {}
+    for document in documents:
+        known = seen.setdefault(document.id, document)
+        if known is not document:
+            failed.append(document.fail("id", f"the id {document.id} is that of {known.source} too"))
+    return list(seen.values())
+
+
+def _read_file(path: Path, placeholders: Placeholders, *, exception: bool) -> Iterator[Document | FailedRule]:
+    """Yield the documents of one YAML file, each compiled or with the reason why not."""
     try:
         text = _read_text(path)
-        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
         contents = list(yaml.safe_load_all(text))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
-        yield FailedRule(str(path), mark.line + 1 if mark else 1, "", f"cannot be read: {_one_line(error)}")
+        reason = " ".join(str(error).split())[:300]
+        yield FailedRule(str(path), mark.line + 1 if mark else 1, "", f"cannot be read: {reason}")
         return
-    for node, content in zip(documents, contents, strict=True):
-        if content is not None:
-            yield _compile_document(path, node, content)
+    for number, (node, content) in enumerate(zip(nodes, contents, strict=True)):
+        if content is None:
+            continue
+        found = read_document(path, number, node, content, placeholders, exception=exception)
+        if exception and isinstance(found, (Base, Correlated)):
+            yield found.fail("detection", "a rule among the exceptions; only filters belong here")
+        else:
+            yield found
 
 
 def _read_text(path: Path) -> str:
@@ -111,96 +115,23 @@ def _read_text(path: Path) -> str:
     return data.decode()
 
 
-def _compile_document(path: Path, node: yaml.Node, content: object) -> Rule | FailedRule:
-    def fail(key: str, reason: str) -> FailedRule:
-        title = str(content.get("title", "")) if isinstance(content, dict) else ""
-        return FailedRule(str(path), _line(node, key), key, reason, title)
+def read_placeholders(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return the values for `expand` in a YAML file: each name with a text or a list of texts.
 
-    if not isinstance(content, dict):
-        return fail("", "not a mapping")
-    for key in ("correlation", "filter"):
-        if key in content:
-            return fail(key, f"Sigma {key}s are not supported yet")
+    Raises:
+        RuleError: It cannot be read, or is something else.
+    """
+    hint = "Write each name with its values, for example `admins: [root, ops]`."
     try:
-        rule = SigmaRule.from_dict(content, collect_errors=True)
-        if rule.errors:
-            return fail(_key_of(rule.errors[0], content), _one_line(rule.errors[0]))
-        return _rule(path, rule)
-    except UnsupportedError as error:
-        return fail(error.key, error.message)
-    except SigmaError as error:
-        return fail(_key_of(error, content), _one_line(error))
-    except msgspec.ValidationError as error:
-        return fail(CUSTOM_KEY, _one_line(error))
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        return fail("", f"not a Sigma rule: {_one_line(error)}")
-
-
-def _rule(path: Path, rule: SigmaRule) -> Rule:
-    own = msgspec.convert(rule.custom_attributes.get(CUSTOM_KEY, {}), _Own)
-    conditions: tuple[Node, ...] = tuple(convert(item.parsed) for item in rule.detection.parsed_condition)
-    tags = tuple(str(tag) for tag in rule.tags)
-    level = str(rule.level).lower() if rule.level else "medium"
-    if level not in _LEVELS:
-        raise UnsupportedError("level", f"unknown level {level!r}")
-    if own.confidence not in ("", "low", "medium", "high"):
-        raise UnsupportedError(CUSTOM_KEY, f"unknown confidence {own.confidence!r}")
-    values: dict[str, Any] = {"level": level, "confidence": own.confidence}
-    return Rule(
-        id=str(rule.id) if rule.id else f"file:{path.name}",
-        name=rule.name or path.stem,
-        title=rule.title,
-        description=_text(rule.description),
-        why=_text(own.why),
-        techniques=techniques(tags),
-        tags=tags,
-        false_positives=tuple(str(item) for item in rule.falsepositives or ()),
-        advice=tuple(_text(item) for item in own.advice),
-        category=_category(rule),
-        conditions=conditions,
-        source=path.name,
-        **values,
-    )
-
-
-def _category(rule: SigmaRule) -> str:
-    source = rule.logsource
-    return str(source.category or "/".join(part for part in (source.product, source.service) if part))
-
-
-def _text(value: object) -> str:
-    return " ".join(str(value or "").split())
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _key_of(error: BaseException, content: dict[str, Any]) -> str:
-    """Return the top-level key that an error of pySigma is about, by the words of its message and type."""
-    text = f"{type(error).__name__} {error}".lower()
-    for key in ("logsource", "level", "status", "date", "related", "tags", "title", "id", "condition", "detection"):
-        if key in text and (key in content or key in ("title", "logsource", "detection")):
-            return key
-    return "detection"
-
-
-def _line(node: yaml.Node, key: str) -> int:
-    """Return the line of a key, at any depth, or of the document."""
-    found = _find(node, key) if key else None
-    return (found or node).start_mark.line + 1
-
-
-def _find(node: yaml.Node, key: str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if name.value == key or str(name.value).partition("|")[0] == key:
-                assert isinstance(name, yaml.Node)
-                return name
-            if (found := _find(value, key)) is not None:
-                return found
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            if (found := _find(item, key)) is not None:
-                return found
-    return None
+        found = yaml.safe_load(_read_text(path))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise RuleError(f"{path}: cannot be read: {' '.join(str(error).split())[:300]}", hint=hint) from error
+    if not isinstance(found, dict):
+        raise RuleError(f"{path}: not a mapping of names to values", hint=hint)
+    values: dict[str, tuple[str, ...]] = {}
+    for name, given in found.items():
+        items = given if isinstance(given, list) else [given]
+        if not items or not all(isinstance(item, (str, int, float)) for item in items):
+            raise RuleError(f"{path}: {name}: neither a text nor a list of texts", hint=hint)
+        values[str(name).strip("%")] = tuple(str(item) for item in items)
+    return values

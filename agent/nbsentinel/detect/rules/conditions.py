@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sigma import conditions, types
 
+from nbsentinel.detect.rules.linear import Linear, PatternError
 from nbsentinel.detect.rules.pack import And, Comparison, Node, Not, Or
+
+Placeholders = Mapping[str, tuple[str, ...]]
+"""Values for the modifier `expand`, by the name between the percent signs."""
 
 _PARTS = ("minute", "hour", "day", "week", "month", "year")
 _FLAGS = {"IGNORECASE": "i", "MULTILINE": "m", "DOTALL": "s"}
@@ -21,38 +27,66 @@ class UnsupportedError(Exception):
         self.key, self.message = key, message
 
 
-def convert(item: Any) -> Node:
+def convert(item: Any, placeholders: Placeholders) -> Node:
     """Return a parsed condition as a tree.
 
     Raises:
         UnsupportedError: A value type that cannot be matched, for example a placeholder without a value.
     """
     if isinstance(item, conditions.ConditionAND):
-        return And(tuple(convert(child) for child in item.args))
+        return And(tuple(convert(child, placeholders) for child in item.args))
     if isinstance(item, conditions.ConditionOR):
-        return Or(tuple(convert(child) for child in item.args))
+        return Or(tuple(convert(child, placeholders) for child in item.args))
     if isinstance(item, conditions.ConditionNOT):
-        return Not(convert(item.args[0]))
+        return Not(convert(item.args[0], placeholders))
     if isinstance(item, conditions.ConditionFieldEqualsValueExpression):
-        return _value(item.field, item.value)
+        return _value(item.field, item.value, placeholders)
     if isinstance(item, conditions.ConditionValueExpression):
-        return _value(None, item.value)
+        return _value(None, item.value, placeholders)
     raise UnsupportedError("condition", f"{type(item).__name__} cannot be matched")
 
 
-def _value(field: str | None, value: Any) -> Node:
+def _value(field: str | None, value: Any, placeholders: Placeholders) -> Node:
     if isinstance(value, types.SigmaExpansion):
-        return Or(tuple(_value(field, child) for child in value.values))
+        return Or(tuple(_value(field, child, placeholders) for child in value.values))
+    if isinstance(value, (types.SigmaString, types.SigmaRegularExpression)) and value.contains_placeholder():
+        replaced = _replaced(field, value, placeholders)
+        return replaced[0] if len(replaced) == 1 else Or(tuple(replaced))
     if isinstance(value, types.SigmaString):
         return string_test(field, value)
     if isinstance(value, types.SigmaRegularExpression):
-        flags = "".join(sorted(_FLAGS[flag.name] for flag in value.flags if flag.name in _FLAGS))
-        return Comparison(field, "re", str(value.regexp.original), True, flags)
+        return _pattern(field, str(value.regexp.original), value.flags)
     if field is None:
         if isinstance(value, types.SigmaNumber):
             return Comparison(None, "contains", str(value))
         raise UnsupportedError("detection", f"{type(value).__name__} needs a field")
     return _typed(field, value)
+
+
+def _replaced(field: str | None, value: Any, placeholders: Placeholders) -> list[Node]:
+    expression = isinstance(value, types.SigmaRegularExpression)
+
+    def values(placeholder: Any) -> Iterator[Any]:
+        if not placeholders.get(placeholder.name):
+            reason = f"the placeholder %{placeholder.name}% has no value; give a file with --placeholders"
+            raise UnsupportedError(field or "detection", reason)
+        for text in placeholders[placeholder.name]:
+            yield re.escape(text) if expression else types.SigmaString(text)
+
+    if expression:
+        found = value.regexp.replace_placeholders(values)
+        return [_pattern(field, "".join(str(part) for part in item.s), value.flags) for item in found]
+    cased = isinstance(value, types.SigmaCasedString)
+    return [string_test(field, item, cased=cased) for item in value.replace_placeholders(values)]
+
+
+def _pattern(field: str | None, pattern: str, given: Iterable[Any]) -> Comparison:
+    flags = "".join(sorted(_FLAGS[flag.name] for flag in given if flag.name in _FLAGS))
+    try:
+        Linear(pattern, flags)
+    except PatternError as error:
+        raise UnsupportedError(field or "detection", str(error)) from error
+    return Comparison(field, "re", pattern, True, flags)
 
 
 def _typed(field: str, value: Any) -> Node:
@@ -78,12 +112,10 @@ def _typed(field: str, value: Any) -> Node:
     raise UnsupportedError(field, f"{type(value).__name__} cannot be matched")
 
 
-def string_test(field: str | None, value: types.SigmaString) -> Node:
+def string_test(field: str | None, value: types.SigmaString, *, cased: bool | None = None) -> Node:
     """Return the test for a Sigma string: the simplest operation that means the same as its wildcards."""
-    cased = isinstance(value, types.SigmaCasedString)
+    cased = isinstance(value, types.SigmaCasedString) if cased is None else cased
     parts = list(value.s)
-    if any(isinstance(part, types.Placeholder) for part in parts):
-        raise UnsupportedError(field or "detection", f"the placeholder in {value!s} has no value")
     many = types.SpecialChars.WILDCARD_MULTI
     texts = [part for part in parts if isinstance(part, str)]
     if len(texts) == 1 and all(part == many for part in parts if not isinstance(part, str)):

@@ -1,6 +1,7 @@
 """Evaluating conditions: each test becomes a function of an event, combined as the rule says.
 
-Matching is case-insensitive by default, by Unicode's simple lowering on both sides. A field that is missing meets no
+Matching is case-insensitive by default, by `fold` on both sides. No test takes longer than its text is long: wildcards
+are found from left to right, regular expressions by `Linear`. A field that is missing meets no
 test but `null` and `exists: false`; a field with several values meets a test when one of them does.
 """
 
@@ -11,7 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 
+from nbsentinel.detect.rules.linear import Linear
 from nbsentinel.detect.rules.pack import And, Comparison, Node, Not, Or
+from nbsentinel.detect.rules.text import fold
 
 _MISSING = object()
 
@@ -43,7 +46,7 @@ class Event:
         found = self._lowered.get(field)
         if found is None:
             value = self.fields.get(field)
-            found = (value.lower(),) if type(value) is str else tuple(text.lower() for text in self.texts(field))
+            found = (fold(value),) if type(value) is str else tuple(fold(text) for text in self.texts(field))
             self._lowered[field] = found
         return found
 
@@ -137,7 +140,7 @@ def _text_test(field: str, test: Comparison, predicate: Callable[[str], bool]) -
 
 
 def _text_predicate(test: Comparison) -> Callable[[str], bool]:
-    wanted = test.value if test.cased or test.op == "re" else test.value.lower()
+    wanted = test.value if test.cased or test.op == "re" else fold(test.value)
     if test.op == "eq":
         return lambda text: text == wanted
     if test.op == "contains":
@@ -147,28 +150,46 @@ def _text_predicate(test: Comparison) -> Callable[[str], bool]:
     if test.op == "endswith":
         return lambda text: text.endswith(wanted)
     if test.op == "like":
-        pattern = re.compile(like_to_regex(wanted), re.DOTALL)
-        return lambda text: pattern.fullmatch(text) is not None
-    flags = 0
-    for name, flag in (("i", re.IGNORECASE), ("m", re.MULTILINE), ("s", re.DOTALL)):
-        if name in test.flags:
-            flags |= flag
-    expression = re.compile(wanted, flags)
-    return lambda text: expression.search(text) is not None
+        return _like(wanted)
+    return Linear(wanted, test.flags).search
 
 
-def like_to_regex(pattern: str) -> str:
-    r"""Return a `like` pattern as a regular expression: `*` any run, `?` one character, `\` escapes."""
-    out, escaped = [], False
+def _like(pattern: str) -> Callable[[str], bool]:
+    r"""Return the test for a pattern in which `*` is any run, `?` one character, and `\` escapes.
+
+    The first place where a part fits is as good as any later one, so nothing is tried twice.
+    """
+    parts = [""]
+    escaped = False
     for char in pattern:
         if escaped:
-            out.append(re.escape(char))
+            parts[-1] += re.escape(char)
             escaped = False
         elif char == "\\":
             escaped = True
+        elif char == "*":
+            parts.append("")
         else:
-            out.append({"*": ".*", "?": "."}.get(char) or re.escape(char))
-    return "".join(out)
+            parts[-1] += "." if char == "?" else re.escape(char)
+    compiled = [re.compile(part, re.DOTALL) for part in parts]
+    if len(compiled) == 1:
+        return lambda text: compiled[0].fullmatch(text) is not None
+    first, *middle, _ = compiled
+    last = re.compile(rf"(?:{parts[-1]})\Z", re.DOTALL)
+    width = len(re.sub(r"\\(.)", r"\1", parts[-1], flags=re.DOTALL))
+
+    def holds(text: str) -> bool:
+        found = first.match(text)
+        for part in middle:
+            if found is None:
+                return False
+            found = part.search(text, found.end())
+        if found is None:
+            return False
+        begin = len(text) - width
+        return begin >= found.end() and last.match(text, begin) is not None
+
+    return holds
 
 
 def _null(field: str, _test: Comparison) -> Holds:

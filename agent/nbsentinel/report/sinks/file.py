@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from nbsentinel.attest import canonical
@@ -25,12 +26,15 @@ class FileSink:
     Args:
         spool: Where events come from.
         path: The file; its folder is made if missing. Rotation by renaming is noticed.
+        meddled: Called with the path and a word on it when the file was cut or removed behind our back.
     """
 
     name = "file"
 
-    def __init__(self, spool: Spool, path: Path) -> None:
-        self._spool, self._path = spool, path
+    def __init__(
+        self, spool: Spool, path: Path, meddled: Callable[[Path, str], None] = lambda _path, _how: None
+    ) -> None:
+        self._spool, self._path, self._meddled = spool, path, meddled
         self._lock = threading.Lock()
         self._fd = -1
         self._written = 0
@@ -106,6 +110,8 @@ class FileSink:
         moved = named is None or (named.st_dev, named.st_ino) != (open_file.st_dev, open_file.st_ino)
         if open_file.st_size < self._written or (moved and open_file.st_nlink == 0):
             self.truncations += 1
+            cut = f"cut from {self._written} to {open_file.st_size} bytes"
+            self._meddled(self._path, cut if open_file.st_size < self._written else "removed while it is written")
         self._written = open_file.st_size
         if moved:
             os.close(self._fd)

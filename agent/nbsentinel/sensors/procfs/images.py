@@ -10,54 +10,11 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
+from nbsentinel.context.programs import by_name
+
 READ_LIMIT = 6 * 1024 * 1024
 """Larger than any shell's binary and libpython-free python; node and java are known by markers in the first part."""
 _CACHE_SIZE = 512
-
-_NAMES = {
-    "sh": "shell",
-    "bash": "shell",
-    "rbash": "shell",
-    "dash": "shell",
-    "ash": "shell",
-    "zsh": "shell",
-    "ksh": "shell",
-    "ksh93": "shell",
-    "mksh": "shell",
-    "pdksh": "shell",
-    "fish": "shell",
-    "csh": "shell",
-    "tcsh": "shell",
-    "yash": "shell",
-    "pwsh": "shell",
-    "busybox": "busybox",
-    "toybox": "busybox",
-    "node": "node",
-    "nodejs": "node",
-    "php": "php",
-    "lua": "lua",
-    "tclsh": "tcl",
-    "perl": "perl",
-    "ruby": "ruby",
-    "irb": "ruby",
-    "julia": "julia",
-    "R": "r",
-}
-_PREFIXES = (
-    "python",
-    "pypy",
-    "perl5",
-    "php",
-    "lua",
-    "luajit",
-    "tclsh",
-    "ruby",
-    "busybox",
-    "bash",
-    "zsh",
-    "ksh",
-    "node",
-)
 
 _SHELL_WORDS = (b"getopts", b"readonly", b"ulimit", b"umask", b"unset", b"PS1", b"PS2", b"IFS", b"PS4", b"HISTFILE")
 _SHELL_QUORUM = 7
@@ -73,21 +30,6 @@ _MARKERS = (
     ("tcl", b"tcl_rcFileName"),
     ("shell", b"__fish_"),
 )
-
-
-def by_name(path: str | None) -> str | None:
-    """Return the interpreter that a path's last part names, or None."""
-    if not path:
-        return None
-    name = os.path.basename(path.removesuffix(" (deleted)"))
-    if name in _NAMES:
-        return _NAMES[name]
-    for prefix in _PREFIXES:
-        rest = name.removeprefix(prefix)
-        if rest != name and all(char in "0123456789.-" for char in rest):
-            kind = {"pypy": "python", "perl5": "perl", "luajit": "lua", "tclsh": "tcl"}.get(prefix, prefix)
-            return _NAMES.get(kind, kind)
-    return None
 
 
 def by_content(data: bytes) -> str | None:

@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 from nbsentinel.events import KernelInfo, Millis, Process, ProcessKey
 from nbsentinel.text import NAME_LIMIT, PATH_LIMIT, arguments, visible
+from nbsentinel_guard.proc import filters, read_bytes, stat_fields
+
+__all__ = ["filters", "read_bytes"]
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PTS_MAJORS = range(136, 144)
@@ -27,7 +30,11 @@ ENVIRON_LIMIT = 262_144
 ARGUMENTS_LIMIT = 4_194_304
 """Twice what execve takes in all (MAX_ARG_STRLEN times the usual stack limit, man 2 execve)."""
 _EXEC_TRIES = 4
+_PF_FORKNOEXEC = 0x40
+"""include/linux/sched.h; the flags are field 9 of /proc/PID/stat."""
 _PORT_KEYS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+_CONNECTION_FILE = re.compile(r"(^|/)runtime/[^/]*\.json$|(kernel|conn|tmp)[^/]*\.json$")
+"""Where jupyter_client puts connection files, and how it and those who use it name them."""
 _KERNEL_ID = re.compile(r"kernel-(.+)\.json$")
 
 
@@ -40,24 +47,8 @@ class Stat(NamedTuple):
     ppid: int
     session: int
     tty: int
-
-
-def read_bytes(path: str, limit: int = 65536) -> bytes | None:
-    """Return at most `limit` bytes of a file under /proc, or None."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        chunks = []
-        while limit > 0 and (chunk := os.read(fd, min(limit, 65536))):
-            chunks.append(chunk)
-            limit -= len(chunk)
-        return b"".join(chunks)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+    forked: bool
+    """Whether it has not executed anything since it was forked."""
 
 
 def pids() -> set[int]:
@@ -72,28 +63,19 @@ def last_pid() -> bytes:
 
 def stat(pid: int) -> Stat | None:
     """Return the identity and place of a process, or None when it is gone."""
-    data = read_bytes(f"/proc/{pid}/stat", 4096)
-    if not data:
+    found = stat_fields(pid)
+    if found is None:
         return None
-    head, _, tail = data.rpartition(b")")
-    fields = tail.split()
-    if len(fields) < 20:
-        return None
+    name, fields = found
     return Stat(
         key=ProcessKey(pid, int(fields[19])),
-        name=head.partition(b"(")[2],
+        name=name,
         state=fields[0].decode(),
         ppid=int(fields[1]),
         session=int(fields[3]),
         tty=int(fields[4]),
+        forked=bool(int(fields[6]) & _PF_FORKNOEXEC),
     )
-
-
-def filters(pid: int) -> int:
-    """Return how many seccomp filters a process is under; 0 where the kernel (before 5.9) does not tell."""
-    data = read_bytes(f"/proc/{pid}/status", 4096) or b""
-    _, found, rest = data.partition(b"\nSeccomp_filters:")
-    return int(rest.split(None, 1)[0]) if found else 0
 
 
 def is_alive(key: ProcessKey) -> bool:
@@ -161,7 +143,8 @@ def _environment(pid: int, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
 
 def _connection_path(argv: tuple[str, ...]) -> str | None:
     for flag, value in pairwise(argv):
-        if flag in ("-f", "--f", "--connection-file", "--connection_file") and value.endswith(".json"):
+        # Other programs have a `-f x.json` too, and opening somebody's credential here would look like a reader.
+        if flag in ("-f", "--f", "--connection-file", "--connection_file") and _CONNECTION_FILE.search(value):
             return value
     for value in argv:
         name, _, path = value.partition("=")
@@ -256,7 +239,21 @@ def process(pid: int, parents: dict[int, ProcessKey] | None = None) -> Process |
         user=user_name(uid),
         session=place.session,
         tty=terminal_name(place.tty),
+        # What was read in between may be that of a new image.
+        forked=place.forked and (again := stat(pid)) is not None and again.forked,
         started=start_time(place.key),
         stdio=stdio(pid),
         kernel=kernel_info(pid, argv, cwd),
     )
+
+
+def has_executed(known: Process) -> bool:
+    """Return whether a process runs another image than the one known: with other arguments, or for the first time.
+
+    A fork may execute its parent's own file with the same arguments.
+    """
+    block = read_bytes(f"/proc/{known.key.pid}/cmdline", ARGUMENTS_LIMIT)
+    if block and arguments(block).argv != known.argv:
+        return True
+    place = stat(known.key.pid) if known.forked else None
+    return place is not None and not place.forked

@@ -7,11 +7,12 @@ inode and owners are searched only for new ones. What lives shorter than a look 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -19,6 +20,7 @@ from nbsentinel.context.objects import Family, Socket
 from nbsentinel.events import (
     Connect,
     Connection,
+    ConnectStage,
     Coverage,
     Exec,
     Exit,
@@ -31,17 +33,21 @@ from nbsentinel.events import (
 )
 from nbsentinel.sensors.base import Emit
 from nbsentinel.sensors.procfs import reader, sockets
+from nbsentinel.sensors.procfs.claims import Claims
 from nbsentinel.sensors.procfs.images import ImageCache
 from nbsentinel.sensors.procfs.view import ProcView
 from nbsentinel.sensors.procfs.wake import ExecWake, watched_programs
-from nbsentinel.text import arguments
 
 NAME = "procfs"
 PERIOD_MS = 200
-SWEEP_MS = 2000
-"""Longest time until a changed image or standard stream of an older process is seen without a wake-up."""
+SLOWEST_S = 2.0
+SWEEP_MS, QUIET_SWEEP_MS = 2000, 4000
+"""Longest time until a changed image or standard stream of an older process is seen without a wake-up: usually, and
+while neither a process nor a socket was made or ended on the whole machine."""
 SOCKETS_MS = 3000
 """Longest time between two looks at the sockets while their count does not change."""
+CLOSED_SWEEPS = 5
+"""Every so many sweeps those are compared as well that nothing could be read of: other users' processes."""
 YOUNG_MS = 3000
 """A process is compared at every look for this long after it was first seen."""
 WAKE_SWEEP_MS = 100
@@ -49,8 +55,6 @@ WAKE_SWEEP_MS = 100
 SELF_TEST_S = 3.0
 DEFER_S = 0.4
 """How long a new image of a guarded process is left to the guard, which knows the order of images for certain."""
-CLAIMS_LIMIT = 20_000
-"""Sockets that another sensor has told of and that have not been seen here yet."""
 
 
 def now_ms() -> Millis:
@@ -83,11 +87,12 @@ class ProcfsSensor:
 
     def __init__(self, emit: Emit, *, period_ms: int = PERIOD_MS, wake_on: Iterable[str] | None = None) -> None:
         self._emit = emit
-        self._period = period_ms / 1000
+        self._period = self._usual_period = period_ms / 1000
+        self._slowed = ""
         self._known: dict[int, _Known] = {}
         self._young: set[int] = set()
         self._inodes: dict[Inode, ProcessKey | None] = {}
-        self._claimed: dict[Inode, float] = {}
+        self.claims = Claims()
         self._deferred: dict[int, float] = {}
         self._own_filters = reader.filters(os.getpid())
         self.guard_tells = False
@@ -95,7 +100,9 @@ class ProcfsSensor:
         self._lock = threading.Lock()
         self._listened: set[tuple[str, int]] = set()
         self._last_pid = self._socket_counts = b""
-        self._next_sweep = self._next_sockets = self._next_wake_sweep = 0.0
+        self._swept_at = -math.inf
+        self._stirred = True
+        self._next_sockets = self._next_wake_sweep = 0.0
         self._end = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,7 +111,7 @@ class ProcfsSensor:
         self._exec_wake = ExecWake(self._woken, watched_programs() if wake_on is None else wake_on)
         self._failure = ""
         self._woken_at = 0.0
-        self.looks = 0
+        self.looks = self._sweeps = 0
 
     # The thread
 
@@ -122,6 +129,12 @@ class ProcfsSensor:
         if self._thread is not None:
             self._thread.join(2)
         self._exec_wake.stop()
+
+    def slow_down(self, factor: int, share: float) -> None:
+        """Wait longer by this factor between two looks, two seconds at most; `share` of a core, in percent, is why."""
+        self._period = max(self._usual_period, min(SLOWEST_S, self._usual_period * factor))
+        why = f"slowed to a look every {self._period * 1000:.0f} ms: the agent used {share:.1f}% of a core for a minute"
+        self._slowed = why if factor > 1 else ""
 
     def wake(self) -> None:
         """Look at once: another sensor saw something."""
@@ -148,16 +161,18 @@ class ProcfsSensor:
         """Compare /proc with what is known and emit the differences."""
         now = time.monotonic()
         self.looks += 1
-        token = reader.last_pid()
-        sweep = now >= self._next_sweep or (woken and now >= self._next_wake_sweep)
+        token, counts = reader.last_pid(), sockets.socket_counts()
+        moved = counts != self._socket_counts
+        self._stirred = self._stirred or woken or moved or token != self._last_pid
+        pause = (SWEEP_MS if self._stirred else QUIET_SWEEP_MS) / 1000
+        sweep = now - self._swept_at >= pause or (woken and now >= self._next_wake_sweep)
         if token != self._last_pid or woken or sweep or self._young:
             self._last_pid = token
             self._look_at_processes(now, sweep=sweep)
         if sweep:
-            self._next_sweep = now + SWEEP_MS / 1000
+            self._swept_at, self._stirred = now, False
             self._next_wake_sweep = now + WAKE_SWEEP_MS / 1000
-        counts = sockets.socket_counts()
-        if self._young or woken or counts != self._socket_counts or now >= self._next_sockets:
+        if self._young or woken or moved or now >= self._next_sockets:
             self._socket_counts = counts
             self._next_sockets = now + SOCKETS_MS / 1000
             self._look_at_sockets()
@@ -175,13 +190,20 @@ class ProcfsSensor:
             with self._lock:
                 if pid not in self._known and not self._waits_for_guard(pid, now):
                     self._new(pid, now)
-        older = self._known.keys() if sweep else self._young
-        for pid in [pid for pid in list(older) if pid not in fresh]:
+        for pid in self._to_compare(fresh, sweep=sweep):
             with self._lock:
                 self._compare(pid, now)
         self._young = {
             pid for pid in list(self._young) if pid in self._known and now - self._known[pid].first < YOUNG_MS / 1000
         }
+
+    def _to_compare(self, fresh: list[int], *, sweep: bool) -> list[int]:
+        if not sweep:
+            return [pid for pid in list(self._young) if pid not in fresh]
+        self._sweeps += 1
+        everyone = self._sweeps % CLOSED_SWEEPS == 0
+        older = [pid for pid, known in list(self._known.items()) if everyone or known.exe or pid in self._young]
+        return [pid for pid in older if pid not in fresh]
 
     def _gone(self, pid: int) -> None:
         known = self._known.pop(pid)
@@ -220,7 +242,8 @@ class ProcfsSensor:
             return
         exe, stdio = reader.link(f"/proc/{pid}/exe"), reader.stdio(pid)
         young = now - known.first < YOUNG_MS / 1000
-        if exe == known.exe and stdio == known.stdio and not (young and self._new_arguments(pid, known)):
+        same = exe == known.exe and stdio == known.stdio
+        if same and not (young and reader.has_executed(known.process)):
             return
         place = reader.stat(pid)
         if place is None:
@@ -228,9 +251,9 @@ class ProcfsSensor:
         if place.key != known.process.key:
             self._gone(pid)
             self._new(pid, now)
-        elif exe is None and stdio == (None, None, None):
-            return  # a zombie, or no longer readable: the last known state is worth more
-        elif exe == known.exe and not self._new_arguments(pid, known):
+        elif exe is None:
+            return  # it ends, or is no longer readable: the last known state is worth more
+        elif exe == known.exe and not reader.has_executed(known.process):
             known.stdio = stdio
             known.process = msgspec.structs.replace(known.process, stdio=stdio)
             self._emit(StdioChange(at=now_ms(), key=place.key, stdio=stdio, source=NAME))
@@ -239,10 +262,6 @@ class ProcfsSensor:
             self._new(pid, now)
             if pid in self._known and now - first >= YOUNG_MS / 1000:
                 self._young.add(pid)
-
-    def _new_arguments(self, pid: int, known: _Known) -> bool:
-        block = reader.read_bytes(f"/proc/{pid}/cmdline", reader.ARGUMENTS_LIMIT)
-        return bool(block) and arguments(block or b"").argv != known.process.argv
 
     # Sockets
 
@@ -258,9 +277,10 @@ class ProcfsSensor:
         for inode, item in fresh.items():
             self._inodes[inode] = owners.get(inode)
             if inode in owners:
-                told = self._claimed.pop(inode, None) is not None
+                told = self.claims.settle(inode, owners[inode], item.remote)
                 found = self.connection(item)
-                self._emit(Connect(at=now_ms(), key=owners[inode], connection=found, source=NAME, confirms=told))
+                stage = ConnectStage.CONFIRMS if told else ConnectStage.WHOLE
+                self._emit(Connect(at=now_ms(), key=owners[inode], connection=found, source=NAME, stage=stage))
 
     def _owners(self, wanted: set[Inode]) -> dict[Inode, ProcessKey]:
         """Return which process holds each wanted socket; young processes are asked first."""
@@ -295,10 +315,17 @@ class ProcfsSensor:
 
     def view(self) -> ProcView:
         """Return a look at the moment for dataflow."""
-        processes = {known.process.key: known.process for known in list(self._known.values())}
-        return ProcView(processes.get, self._images, lambda: processes)
+        return ProcView(self._process, self._images, self._keys, self.claims.peer)
 
-    def adopt(self, process: Process, emit: Emit, source: str) -> bool:
+    def _process(self, key: ProcessKey) -> Process | None:
+        known = self._known.get(key.pid)
+        return known.process if known is not None and known.process.key == key else None
+
+    def _keys(self) -> list[ProcessKey]:
+        known = [item.process.key for item in list(self._known.values())]
+        return [*known, *_unknown({key.pid for key in known})]
+
+    def adopt(self, process: Process, emit: Emit, source: str, at: Millis) -> bool:
         """Take over an image that another sensor saw and emit it for that sensor, unless it was told of already.
 
         Returns:
@@ -320,13 +347,7 @@ class ProcfsSensor:
             self._deferred.pop(pid, None)
             self._known[pid] = _Known(process, now, process.exe, process.stdio, guarded=True, told=True)
             self._young.add(pid)
-            return emit(Exec(at=now_ms(), process=process, source=source))
-
-    def claim(self, inode: Inode) -> None:
-        """Remember that another sensor has told of a socket's connection."""
-        if len(self._claimed) >= CLAIMS_LIMIT:
-            self._claimed.clear()
-        self._claimed[inode] = time.monotonic()
+            return emit(Exec(at=at, process=process, source=source))
 
     def key_of(self, pid: int) -> ProcessKey | None:
         """Return the process that has a pid, as far as it is known here."""
@@ -343,7 +364,7 @@ class ProcfsSensor:
             return Coverage(sensor=NAME, state=SensorState.DEGRADED, why=f"the last look failed: {self._failure}")
         if self._thread is None or not self._thread.is_alive():
             return Coverage(sensor=NAME, state=SensorState.UNAVAILABLE, why="its thread does not run")
-        lacking = []
+        lacking = [self._slowed] if self._slowed else []
         if not self._exec_wake.watches:
             lacking.append(f"no inotify: a look every {self._period * 1000:.0f} ms only")
         if sockets.unix_peers() is None:
@@ -366,3 +387,10 @@ class ProcfsSensor:
             child.kill()
             child.wait()
         return Coverage(sensor=NAME, state=SensorState.UNAVAILABLE, why="self-test: a new process was not seen")
+
+
+def _unknown(known: set[int]) -> Iterator[ProcessKey]:
+    """Yield the processes that nothing was told of yet: a fork without a new image waits for the next look."""
+    for pid in reader.pids() - known:
+        if (place := reader.stat(pid)) is not None:
+            yield place.key

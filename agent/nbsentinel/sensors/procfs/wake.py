@@ -6,7 +6,7 @@ procfs sensor up. Bursts are joined: at most one wake-up in `JOIN_S`.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import select
 import threading
@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-IN_OPEN = 0x20
-IN_NONBLOCK = os.O_NONBLOCK
-IN_CLOEXEC = os.O_CLOEXEC
+from nbsentinel_guard import inotify
+
 JOIN_S = 0.03
 _PROGRAMS = (
     "sh", "bash", "dash", "zsh", "ksh93", "fish", "busybox", "tcsh", "mksh",
@@ -43,7 +42,7 @@ class ExecWake:
     def __init__(self, callback: Callable[[], None], paths: Iterable[str]) -> None:
         self._callback = callback
         self._paths = tuple(paths)
-        self._fd = -1
+        self._inotify: inotify.Inotify | None = None
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self.watches = 0
@@ -51,38 +50,34 @@ class ExecWake:
 
     def start(self) -> None:
         """Begin to watch; without inotify nothing happens and `watches` stays 0."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC)
-        if self._fd < 0:
+        try:
+            self._inotify = inotify.Inotify()
+        except OSError:
             return
         for path in self._paths:
-            if libc.inotify_add_watch(self._fd, os.fsencode(path), ctypes.c_uint32(IN_OPEN)) >= 0:
+            with contextlib.suppress(OSError):
+                self._inotify.add(os.fsencode(path), inotify.OPEN)
                 self.watches += 1
         self._thread = threading.Thread(target=self._run, name="exec-wake", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        assert self._inotify is not None
         poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
+        poller.register(self._inotify.descriptor, select.POLLIN)
         while not self._end.is_set():
             if not poller.poll(500):
                 continue
-            self._drain()
+            while self._inotify.read():
+                pass
             self._callback()
             time.sleep(JOIN_S)
-
-    def _drain(self) -> None:
-        try:
-            while os.read(self._fd, 65536):
-                pass
-        except BlockingIOError:
-            return
 
     def stop(self) -> None:
         """Stop watching."""
         self._end.set()
         if self._thread is not None:
             self._thread.join(2)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None

@@ -1,0 +1,103 @@
+"""What sensors observe and what detection concludes: values only, no I/O, no imports from the rest of the agent.
+
+Text in these values has passed `nbsentinel.text.visible`: it is printable, bounded and safe to sign, whatever bytes a
+process put into its arguments. Times are milliseconds since the epoch, as OCSF wants them, unless told otherwise.
+"""
+
+from __future__ import annotations
+
+from nbsentinel.events.agent import (
+    AgentEvent,
+    Coverage,
+    Lifecycle,
+    SensorState,
+)
+from nbsentinel.events.findings import (
+    Cell,
+    Certainty,
+    Confidence,
+    Finding,
+    Incident,
+    Origin,
+    OriginKind,
+    Phase,
+    Risk,
+    Severity,
+    Step,
+    Technique,
+)
+from nbsentinel.events.observations import (
+    ApiCall,
+    CellPhase,
+    CellRun,
+    Connect,
+    ConnectOutcome,
+    ConnectStage,
+    EnvironSweep,
+    Exec,
+    Exit,
+    FileAccess,
+    FileOperation,
+    KernelAudit,
+    Observation,
+    ServedSession,
+    ServerSessions,
+    StdioChange,
+    SystemCall,
+    Tamper,
+    TamperKind,
+)
+from nbsentinel.events.processes import (
+    Connection,
+    Endpoint,
+    Inode,
+    KernelInfo,
+    Millis,
+    Process,
+    ProcessKey,
+)
+
+__all__ = [
+    "AgentEvent",
+    "ApiCall",
+    "Cell",
+    "CellPhase",
+    "CellRun",
+    "Certainty",
+    "Confidence",
+    "Connect",
+    "ConnectOutcome",
+    "ConnectStage",
+    "Connection",
+    "Coverage",
+    "Endpoint",
+    "EnvironSweep",
+    "Exec",
+    "Exit",
+    "FileAccess",
+    "FileOperation",
+    "Finding",
+    "Incident",
+    "Inode",
+    "KernelAudit",
+    "KernelInfo",
+    "Lifecycle",
+    "Millis",
+    "Observation",
+    "Origin",
+    "OriginKind",
+    "Phase",
+    "Process",
+    "ProcessKey",
+    "Risk",
+    "SensorState",
+    "ServedSession",
+    "ServerSessions",
+    "Severity",
+    "StdioChange",
+    "Step",
+    "SystemCall",
+    "Tamper",
+    "TamperKind",
+    "Technique",
+]

@@ -1,0 +1,1 @@
+"""The file sensor: who touches credentials and the places that persistence uses."""

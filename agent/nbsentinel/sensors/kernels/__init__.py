@@ -1,0 +1,1 @@
+"""What kernels tell of themselves: which cell runs, and what its code does."""

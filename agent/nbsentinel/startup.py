@@ -1,0 +1,69 @@
+"""What an agent needs before it can run: its folders, its rules, its own name."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from nbsentinel.config import Config
+from nbsentinel.context.surface import Surface
+from nbsentinel.detect.rules.exceptions import rule_files
+from nbsentinel.detect.rules.pack import Pack, default_pack, load_pack
+from nbsentinel.errors import NbsentinelError
+from nbsentinel.events import ProcessKey
+from nbsentinel.sensors.procfs import reader
+
+LOCK_S = 2.0
+"""Time that an agent before us, whose keeper was killed, may take to be gone."""
+
+
+def lock(folder: Path) -> int:
+    """Make a private folder and take its lock, so that two agents never share it.
+
+    Raises:
+        NbsentinelError: It cannot be made or is another user's, or another agent keeps it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise NbsentinelError(f"{folder}: belongs to another user", hint="Choose another folder in [agent].")
+        folder.chmod(0o700)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise NbsentinelError(f"{folder}: {error.strerror}", hint="Set [agent] state_dir and run_dir.") from error
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            os.close(descriptor)
+            raise NbsentinelError(f"{folder}: another agent uses it", hint="`nbsentinel status` shows it.") from error
+        return descriptor
+
+
+def own_key() -> ProcessKey:
+    """Return this very process."""
+    found = reader.stat(os.getpid())
+    return found.key if found else ProcessKey(os.getpid(), 0)
+
+
+def load_rules(config: Config) -> Pack:
+    """Return the rule pack that the configuration names, else the one in the package."""
+    return load_pack(Path(config.detect.rules).read_bytes()) if config.detect.rules else default_pack()
+
+
+def exception_files(config: Config) -> list[str]:
+    """Return the files of exceptions that the configuration names, as far as they are there."""
+    path = Path(config.detect.exceptions)
+    return [str(file) for file in rule_files([path])] if config.detect.exceptions and path.exists() else []
+
+
+def surface_fields(surface: Surface) -> dict[str, str]:
+    """Return what is known of the surface, as JSON wants it."""
+    fields = {name: getattr(surface, name) for name in surface.__struct_fields__}
+    return {name: value for name, value in fields.items() if isinstance(value, str) and value}
