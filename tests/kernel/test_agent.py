@@ -61,8 +61,11 @@ def test_what_kernels_tell_is_signed(account: Account, folder: Path) -> None:
             assert (call["class_uid"], call["activity_id"], call["actor"]["process"]["pid"]) == (6003, 2, running.pid)
             calls = [event["api"]["operation"] for event in agent.events() if event["class_uid"] == 6003]
             assert calls == ["ListBuckets"]
-            whole = (folder / "agent" / "report.ndjson").read_text()
-            assert [secret for secret in aws.SECRETS if secret in whole] == []
+            # The agent tells of every program of the machine, and one that is not ours may carry a signed address.
+            lines = (folder / "agent" / "report.ndjson").read_text().splitlines()
+            of_kernel = [line for line in lines if f'"pid":{running.pid},' in line.replace(" ", "")]
+            assert len(of_kernel) >= len(wanted)
+            assert aws.leaked("\n".join(of_kernel)) == []
             assert wait(lambda: f"[{mute.pid}]" in row(agent)["why"], 30)
             assert row(agent)["state"] == "degraded"
             assert "1 kernel reporting" in row(agent)["detail"]

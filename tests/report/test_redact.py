@@ -18,6 +18,7 @@ SECRETS = [
     ("curl -H 'Authorization: Bearer abc.def-ghi123456'", "abc.def-ghi"),
     ("git clone https://user:hunter22@example.com/x.git", "hunter22"),
     ("wget 'https://b.s3.amazonaws.com/k?X-Amz-Signature=0123abcd&x=1'", "0123abcd"),
+    ("curl -T x 'https://storage.googleapis.com/b/k?a=1&X-Goog-Signature=0123abcd'", "0123abcd"),
     ("http://localhost:8888/?token=deadbeef", "deadbeef"),
     ("psql PGPASSWORD=opensesame", "opensesame"),
     ("x --password opensesame", "opensesame"),

@@ -17,7 +17,7 @@ _NAMES = (
 )
 _QUERY = (
     r"(?:token|access_token|sig|signature|key|api_key|apikey|password"
-    r"|x-amz-signature|x-amz-security-token|x-amz-credential)"
+    r"|x-[a-z]{1,16}-(?:signature|security-token|credential))"
 )
 _Replacement = str | Callable[[re.Match[str]], str]
 
