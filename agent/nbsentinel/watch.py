@@ -78,6 +78,7 @@ class Watch:
             roots,
             table.get,
             notice,
+            self.procfs.wake,
             leases=config.sensors.leases and guard is not None,
             patterns=(*more, *BUILT_IN),
         )

@@ -1,12 +1,13 @@
 """`make bench`: what the agent costs and how fast it is, beside a peer in the same run where there is one.
 
 Figures go to the screen and to build/bench.json. Nothing here fails on a slow machine: goals are printed beside what
-was measured. Run one part with its name: idle, latency, collector, overhead, completeness, files, kernels, sigma.
-`run.py recall DIR` compares rule sets on recorded cases, which takes arguments of its own (`recall -h`).
+was measured. Parts are run by their names, `-h` lists them; `run.py recall DIR` compares rule sets on recorded cases,
+which takes arguments of its own (`recall -h`).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -53,8 +54,14 @@ PARTS: dict[str, Callable[[], list[tuple]]] = {
 }
 
 
-def main(names: list[str]) -> None:
-    figures = [Figure(*row) for name in names or PARTS for row in PARTS[name]()]
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="run.py", description="Measure what the agent costs and how fast it is.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of: {', '.join(PARTS)}; all without any")
+    names = parser.parse_args(arguments).parts or list(PARTS)
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        parser.error(f"no such part: {', '.join(unknown)}")
+    figures = [Figure(*row) for name in names for row in PARTS[name]()]
     width = max(len(figure.name) for figure in figures)
     print(f"\n{'figure':{width}}  {'measured':>12}  {'goal':>12}")
     for figure in figures:

@@ -17,6 +17,7 @@ from nbsentinel.context.objects import ObjectKind
 from nbsentinel.events import Connect, Exec, Exit, Observation, SensorState, StdioChange
 from nbsentinel.sensors.base import Lane
 from nbsentinel.sensors.procfs.sensor import ProcfsSensor
+from nbsentinel.sensors.procfs.wake import CLOSE_COUNT, CLOSE_EACH_S, CLOSE_S, JOIN_S, Pace
 
 T = TypeVar("T")
 
@@ -128,6 +129,16 @@ def test_connections_both_ways(watch: Watch) -> None:
     assert ours.key.pid == os.getpid()
     assert ours.connection.initiated is True
     assert theirs.connection.initiated is False
+
+
+def test_wake_ups_are_close_until_they_are_many() -> None:
+    """The first few may follow each other at once, a flood is joined, and quiet gives the allowance back."""
+    pace = Pace(0.0)
+    pauses = [pace.pause(n * 0.003) for n in range(200)]
+    assert pauses[:CLOSE_COUNT] == [CLOSE_S] * CLOSE_COUNT
+    assert pauses.count(CLOSE_S) <= CLOSE_COUNT + 1 + 200 * 0.003 / CLOSE_EACH_S
+    assert pauses[-1] == JOIN_S
+    assert pace.pause(10.0) == CLOSE_S
 
 
 def test_known_shells_wake_the_sensor() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -75,6 +76,47 @@ def test_activity_of_a_connection() -> None:
             found = sockets.tcp_activity()[inode(client)]
             assert begin + 250 <= found.received <= time.time() * 1000 + 50
             assert found.sent <= begin + 50
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "mapped"])
+def test_one_connection_is_looked_up(ip: str) -> None:
+    """What is asked of one connection is what the list of all says, at each end and in each family."""
+    family = socket.AF_INET if ip == "127.0.0.1" else socket.AF_INET6
+    bound, named = ("::", "127.0.0.1") if ip == "mapped" else (ip, ip)
+    with socket.create_server((bound, 0), family=family, dualstack_ipv6=ip == "mapped") as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection((named, port)) as client, listener.accept()[0] as server:
+            client.sendall(b"xyz")
+            server.recv(3)
+            time.sleep(0.2)
+            listed, known = sockets.tcp_activity(), sockets.inet_sockets()
+            for end in (client, server):
+                alone = sockets.activity_of(known[inode(end)])
+                assert alone is not None
+                assert abs(alone.received - listed[inode(end)].received) <= 50
+                assert alone.bytes_in == listed[inode(end)].bytes_in == (3 if end is server else 0)
+                assert alone.segments_in == listed[inode(end)].segments_in
+            held = known[inode(client)]
+        assert sockets.activity_of(held) is None, "it is closed: nobody's socket is taken for it"
+        assert sockets.activity_of(known[inode(listener)]) is None
+
+
+def test_a_kernel_without_the_older_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both families cannot be asked for at once they are asked for one by one."""
+    kinds: list[int] = []
+    plain = sockets._ask
+
+    def refuse(request: bytes, kind: int = sockets.SOCK_DIAG_BY_FAMILY, flags: int = 0x301) -> Iterator[bytes]:
+        kinds.append(kind)
+        if kind == sockets.TCPDIAG_GETSOCK:
+            raise OSError(22, "Invalid argument")
+        return plain(request, kind, flags)
+
+    monkeypatch.setattr(sockets, "_ask", refuse)
+    for family, ip in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.create_server((ip, 0), family=family) as listener:
+            assert inode(listener) in sockets.inet_sockets()
+    assert sockets.TCPDIAG_GETSOCK in kinds
 
 
 def test_other_users_can_be_left_out() -> None:

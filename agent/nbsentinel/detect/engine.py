@@ -242,7 +242,13 @@ class Engine:
             told |= shown_candidates(candidates)
             if key == _NOBODY:
                 kin = self._kinship.kin_of_candidates(observation.candidates, self._trust.server)
-        evidence = Evidence(fields=shown(told), moment=moment_of(observation, self._cells), kin=kin)
+        guessed = isinstance(observation, FileAccess) and observation.certainty == "timing"
+        evidence = Evidence(
+            fields=shown(told),
+            moment=moment_of(observation, self._cells),
+            kin=kin,
+            confidence=Confidence.LOW if guessed else None,
+        )
         return self._match(category, fields, process, evidence)
 
     def _tampered(self, observation: Tamper) -> list[Finding]:

@@ -63,6 +63,7 @@ def file_event_fields(process: Process | None, access: FileAccess) -> Fields:
         ProcessId=access.key.pid if access.key else None,
         TargetFilename=access.target or access.path,
         SourceFilename=access.path if access.target else None,
+        LinkTarget=access.link or None,
         CredentialKind=access.kind,
         FileOperation=access.operation.value,
         ReaderIsOwnTool=access.own_tool,

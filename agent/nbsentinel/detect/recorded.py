@@ -122,6 +122,7 @@ def _from_file(event: Mapping[str, Any], seen: Mapping[str, Any]) -> Fields:
         User=user.get("name") or user.get("uid"),
         TargetFilename=target or path,
         SourceFilename=path if target else None,
+        LinkTarget=seen.get("link"),
         CredentialKind=seen.get("kind"),
         FileOperation=seen.get("operation"),
         ReaderIsOwnTool=seen.get("own_tool"),

@@ -37,7 +37,15 @@ def of_report(process: Process, parent: Process | None, told: Report) -> tuple[s
     return None
 
 
-_SHOWN = ("TargetFilename", "SourceFilename", "CredentialKind", "FileOperation", "ReaderIsOwnTool", "ReaderCertainty")
+_SHOWN = (
+    "TargetFilename",
+    "SourceFilename",
+    "LinkTarget",
+    "CredentialKind",
+    "FileOperation",
+    "ReaderIsOwnTool",
+    "ReaderCertainty",
+)
 
 
 def audit_fields(name: str, arguments: Mapping[str, str], *, in_cell: bool) -> Fields:

@@ -249,7 +249,7 @@ class FileAccess(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
     key: ProcessKey | None
     """Who did it; None where nobody knows."""
     certainty: str
-    """How the process is known (`lease`, `exec`, `audit`), or `unknown: ...` with the reason."""
+    """How the process is known (`lease`, `descriptor`, `exec`, `timing`), or `unknown: ...` with the reason."""
     candidates: tuple[ProcessKey, ...] = ()
     """Where nobody is known for sure: guarded processes that lived at that moment."""
     own_tool: bool | None = None
@@ -258,6 +258,8 @@ class FileAccess(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
     """The thread that opened it, 0 where not known."""
     target: str = ""
     """With a rename: the new path."""
+    link: str = ""
+    """Where the path was made or written: what it is a symbolic link to now."""
     source: str
 
 

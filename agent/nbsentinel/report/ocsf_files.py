@@ -47,6 +47,7 @@ def members(value: FileAccess, process: Process | None, lineage: tuple[Process, 
         certainty=value.certainty,
         own_tool=value.own_tool,
         thread=value.thread or None,
+        link=redact_text(value.link) or None,
         candidates=[f"{key.pid}:{key.start}" for key in value.candidates],
     )
     # Who did it may be known by its number alone; a field that is left out would look like nobody.

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nbsentinel.events import FileAccess, FileOperation, Millis, Process, ProcessKey, SensorState, Tamper, TamperKind
 from nbsentinel.sensors.base import Lane
 from nbsentinel.sensors.files.catalogue import Pattern, Use
 from nbsentinel.sensors.files.places import Target
-from nbsentinel.sensors.files.sensor import FileSensor
+from nbsentinel.sensors.files.sensor import WAKE_S, FileSensor
 from nbsentinel.sensors.files.telling import CANDIDATES, Telling
 
 
@@ -169,6 +170,67 @@ def test_candidates() -> None:
     assert access.certainty == "unknown: no lease"
     assert [key.pid for key in access.candidates] == list(range(37, 37 - CANDIDATES, -1))
     assert telling.repeated == 2
+
+
+def test_without_a_guard_the_only_fresh_program_is_it() -> None:
+    """A read beside one program that has just started is told with it, a change is not; a guarded one excludes it."""
+    now = time.time()
+    fresh = msgspec.structs.replace(process(7), started=Millis(int(now * 1000) - 200))
+    for others, operation, named in (
+        ([], FileOperation.READ, True),
+        ([], FileOperation.WRITE, False),
+        ([process(8, root=ProcessKey(5, 5))], FileOperation.READ, False),
+    ):
+        told: list[FileAccess] = []
+        telling = Telling(
+            lambda item, told=told: not told.append(item),  # type: ignore[misc, arg-type]
+            lambda _, others=others: [fresh, *others],  # type: ignore[misc]
+            tuple,
+            {fresh.key: fresh}.get,
+        )
+        telling.tell_unnamed(Target("/nonexistent/file", "aws", Use.READ), operation, now, "no guard", ())
+        settle(telling)
+        (access,) = told
+        assert (access.key, access.certainty) == ((fresh.key, "timing") if named else (None, "unknown: no guard"))
+
+
+def test_where_a_path_leads_is_told(made: tuple[FileSensor, Lane], home: Path) -> None:
+    """A watched path that becomes a link is told with what it leads to."""
+    _, lane = made
+    seen: list[FileAccess] = []
+    (home / ".bashrc").symlink_to("/dev/null")
+    assert wait(lambda: any(one.link == "/dev/null" for one in accesses(lane, seen)))
+
+
+def test_whoever_is_not_known_is_looked_for_at_once(home: Path) -> None:
+    """Without leases an open has another sensor look at once which programs run, and a flood of opens not each time."""
+    looked: list[float] = []
+    sensor = FileSensor(
+        Lane("files", threading.Event()),
+        home.parent / "run",
+        lambda _: [],
+        tuple,
+        lambda _: None,
+        print,
+        lambda: looked.append(time.monotonic()),
+        leases=False,
+        patterns=[Pattern("aws", ".aws/credentials", Use.READ)],
+        where=lambda: (str(home),),
+    )
+    secret = home / ".aws" / "credentials"
+    secret.parent.mkdir()
+    secret.write_text("x")
+    sensor.start()
+    try:
+        sensor.self_test()
+        looked.clear()
+        began = time.monotonic()
+        for _ in range(300):
+            secret.read_text()
+        assert wait(lambda: bool(looked))
+        assert len(looked) <= 2 + (time.monotonic() - began) / WAKE_S
+    finally:
+        sensor.stop()
 
 
 def test_one_program_that_does_not_block_is_it() -> None:

@@ -92,6 +92,12 @@ PERSISTENCE: list[Row] = [
     ),
     ("history_removed", FILE, changed("history", ".bash_history", "delete"), changed("history", ".bash_history")),
     (
+        "history_linked_away",
+        FILE,
+        changed("history", ".bash_history", LinkTarget="/dev/null"),
+        changed("history", ".bash_history", LinkTarget="/mnt/efs/home/.bash_history"),
+    ),
+    (
         "history_disabled_by_command",
         PROCESS,
         ran("ln -sf /dev/null /home/u/.bash_history"),

@@ -32,6 +32,8 @@ WRITING_S = 1.0
 """How long a named writer is taken for the one who writes."""
 ASK_S = 0.25
 """Least time between two questions to the decoy."""
+WAKE_S = 0.01
+"""Least time between two looks at the running programs on our behalf."""
 GONE_S = 0.3
 """How long the kernel's word is waited for when a look finds that a file is gone: it says how."""
 _TEST_KIND = "self-test"
@@ -50,6 +52,7 @@ class FileSensor:
         roots: Returns the guarded commands that run now.
         known: Returns a process that the pipeline knows.
         notice: Takes a line for the operator, which is signed as well.
+        wake: Has another sensor look at once which programs run: somebody touched a file and is not known.
         leases: Whether readers are named by leases; only with the guard.
         patterns: What is watched.
         where: Returns the homes.
@@ -65,12 +68,13 @@ class FileSensor:
         roots: Callable[[], Container[ProcessKey]],
         known: Callable[[ProcessKey], Process | None],
         notice: Callable[[str], None],
+        wake: Callable[[], None] = lambda: None,
         *,
         leases: bool = True,
         patterns: Iterable[Pattern] = BUILT_IN,
         where: Callable[[], tuple[str, ...]] = find_homes,
     ) -> None:
-        self._lane, self._notice, self._where = lane, notice, where
+        self._lane, self._notice, self._where, self._wake_others = lane, notice, where, wake
         self._test_file = str(run_dir / "self-test")
         self._patterns = (Pattern(_TEST_KIND, self._test_file, Use.READ), *patterns)
         self._opens = Opens()
@@ -90,6 +94,7 @@ class FileSensor:
         self._writers: dict[str, float] = {}
         """When a process that opened a path for writing was named: what inotify tells of its writing is no news."""
         self._ended, self._ask_at = False, 0.0
+        self._woken_at = 0.0
         self._going: dict[str, tuple[float, Target]] = {}
         """Files that a look found gone, and until when to wait for the kernel's word."""
         self._told_gone: set[str] = set()
@@ -258,12 +263,21 @@ class FileSensor:
         if happening.mask & inotify.OPEN:
             if os.path.lexists(happening.path):
                 self._opens.opened(target.path, time.monotonic())
+                if not self._lessees.is_active:
+                    self._look_who()
         elif happening.mask & _CHANGED and (target.path not in self._plan.changes or happening.about_changes):
             operation = FileOperation.WRITE if happening.mask & inotify.MODIFY else FileOperation.ATTRIBUTES
             if operation is FileOperation.WRITE or os.path.lexists(target.path):
                 self._tell(target, operation)
 
     # Who it was
+
+    def _look_who(self) -> None:
+        """Have the running programs looked at before whoever touched a file has ended."""
+        now = time.monotonic()
+        if now - self._woken_at >= WAKE_S:
+            self._woken_at = now
+            self._wake_others()
 
     def _target(self, path: str, *, writes: bool) -> Target | None:
         first, second = (self._plan.changes, self._plan.files) if writes else (self._plan.files, self._plan.changes)
@@ -299,6 +313,7 @@ class FileSensor:
         """Tell of a change: by whom, if it still has the file open."""
         named = operation is FileOperation.WRITE and time.monotonic() - self._writers.get(target.path, 0.0) < WRITING_S
         if target.kind != _TEST_KIND and not named:
+            self._look_who()
             why = "changed without a lease" if self._lessees.is_active else self._lessees.failure
             self._telling.tell_unnamed(target, operation, time.time(), why, ())
 

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from nbsentinel.events import EnvironSweep, Exec, FileAccess, FileOperation, Millis, Process, ProcessKey
 from nbsentinel.sensors.base import Emit
-from nbsentinel.sensors.files import readers
+from nbsentinel.sensors.files import readers, suspects
+from nbsentinel.sensors.files.lessees import Opener
 from nbsentinel.sensors.files.opens import Repeats
 from nbsentinel.sensors.files.places import Target
 from nbsentinel.sensors.procfs import reader
 from nbsentinel.sensors.procfs.sensor import now_ms
 from nbsentinel.text import arguments, visible
 from nbsentinel_guard import sleepers
-from nbsentinel_guard.openers import is_interpreter
-
-if TYPE_CHECKING:
-    from nbsentinel.sensors.files.lessees import Opener
 
 NAME = "files"
 LATE_S = 0.15
 """How long a process may be unknown: its execution is told by another sensor, perhaps a moment later."""
 HEARD_MS = 250
 """How long after a change it may be heard of on a busy machine: whoever did it may have ended by then."""
-CLOCK_MS = 50
-"""How much too late the start of a process may seem: the kernel gives it in hundredths of a second."""
 LOOK_S = 0.01
 REPEAT_S = 1.0
 """The same process doing the same to the same file is told once in this time."""
@@ -126,6 +121,7 @@ class Telling:
                 certainty=opener.way,
                 own_tool=_is_own(target.kind, exe, argv, process),
                 thread=opener.tid,
+                link=_link(target.path, operation),
                 source=NAME,
             )
         )
@@ -145,47 +141,31 @@ class Telling:
         deadline = now + SEEK_S
         holders = sleepers.holding(os.fsencode(os.path.realpath(target.path)), set(self.ours()), deadline)
         if len(holders) == 1 and (described := sleepers.describe(holders[0])) is not None:
-            key, certainty = ProcessKey(described.pid, described.start), "descriptor"
+            key = ProcessKey(described.pid, described.start)
+            self._tell_by("descriptor", key, target, operation, moment, described.exe, described.argv)
         elif len(running := [key for key in non_blocking if key.pid and self._may_mean(key, target.path)]) == 1:
-            key, certainty = running[0], "exec"
+            self._tell_by("exec", running[0], target, operation, moment)
         else:
             # Whoever did it may have been executed a moment ago, and is told of by another sensor a moment later.
             tell = partial(self._anonymous, target, operation, moment, why, tuple(running))
             self._nobodys.append((now + LATE_S, tell))
-            return
-        if not self._repeats.is_new((target.path, operation, key), now):
-            return
-        process = self._known(key)
-        own = _is_own(target.kind, process.exe or "", process.argv, process) if process else None
-        path = visible(os.fsencode(target.path))
-        self._emit(
-            FileAccess(
-                at=moment,
-                path=path,
-                operation=operation,
-                kind=target.kind,
-                key=key,
-                certainty=certainty,
-                own_tool=own,
-                source=NAME,
-            )
-        )
+
+    def _tell_by(
+        self,
+        way: str,
+        key: ProcessKey,
+        target: Target,
+        operation: FileOperation,
+        at: Millis,
+        exe: bytes = b"",
+        argv: bytes = b"",
+    ) -> None:
+        writes = operation is not FileOperation.READ
+        self.tell_named(target, operation, Opener(key, 0, way, writes, exe, argv, at))
 
     def _may_mean(self, key: ProcessKey, path: str) -> bool:
-        """Return whether a program that opens without blocking may have opened a file, by its arguments and folder.
-
-        `tail -f` of a log has nothing to do with a credential; what a script opens its arguments need not say.
-        """
         process = self._known(key)
-        if process is None or is_interpreter(os.fsencode(process.exe or "")):
-            return True
-        base = process.cwd or "/"
-        words = [part for argument in process.argv[1:] for part in {argument, argument.rpartition("=")[2]}]
-        named = {os.path.normpath(os.path.join(base, word)) for word in words if word and not word.startswith("-")}
-        if not any(os.path.lexists(name) for name in named):
-            named = {base}  # `grep -r word` without a folder
-        places = {path, os.path.realpath(path)}
-        return any(place == name or place.startswith(name.rstrip("/") + "/") for place in places for name in named)
+        return process is None or suspects.may_mean(process, path)
 
     def _anonymous(
         self,
@@ -195,7 +175,14 @@ class Telling:
         why: str,
         first: tuple[ProcessKey, ...],
     ) -> None:
-        candidates = (*first, *(key for key in self._candidates(at, HEARD_MS) if key not in first))[:CANDIDATES]
+        guarded, others = self._lived(at, HEARD_MS)
+        alone = None
+        if operation is FileOperation.READ and not guarded and not first:
+            alone = suspects.by_timing(others, target.path, at)
+        if alone is not None:
+            self._tell_by("timing", alone, target, operation, at)
+            return
+        candidates = (*first, *(one.key for one in guarded or others if one.key not in first))[:CANDIDATES]
         if self._repeats.is_new((target.path, operation, candidates), time.monotonic()):
             self._emit(
                 FileAccess(
@@ -206,24 +193,28 @@ class Telling:
                     key=None,
                     certainty=f"unknown: {why}",
                     candidates=candidates,
+                    link=_link(target.path, operation),
                     source=NAME,
                 )
             )
 
-    def _candidates(self, at: Millis, since: int, most: int = CANDIDATES) -> list[ProcessKey]:
-        """Return the guarded processes that lived then, the newest first; all others where there are none.
+    def _lived(self, at: Millis, since: int) -> tuple[list[Process], list[Process]]:
+        """Return the processes that lived at a moment, or had ended so many milliseconds before, the newest first.
 
-        Args:
-            at: The moment.
-            since: How long before it they may have ended, in milliseconds.
-            most: How many at most.
+        Returns:
+            Those of guarded commands, and the others of this user.
         """
-        ours = self.ours()
-        then = (p for p in self._processes(Millis(at - since)) if p.started <= at + CLOCK_MS and p.key.pid not in ours)
-        roots = self._roots()
-        alive = sorted(then, key=lambda process: -process.key.start)
-        inside = [process.key for process in alive if process.root is not None or process.key in roots]
-        return (inside or [process.key for process in alive if process.uid == os.getuid()])[:most]
+        ours, roots, own = self.ours(), self._roots(), os.getuid()
+        then = sorted(self._processes(Millis(at - since)), key=lambda process: -process.key.start)
+        guarded: list[Process] = []
+        others: list[Process] = []
+        for process in then:
+            if process.started <= at + suspects.CLOCK_MS and process.key.pid not in ours:
+                if process.root is not None or process.key in roots:
+                    guarded.append(process)
+                elif process.uid == own:
+                    others.append(process)
+        return guarded, others
 
     def swept(self, since: int) -> None:
         """Tell that somebody has read the decoy's environment, in the last so many milliseconds."""
@@ -232,8 +223,17 @@ class Telling:
             self._nobodys.append((now + LATE_S, partial(self._tell_sweep, now_ms(), since + SWEEP_SLACK_MS)))
 
     def _tell_sweep(self, at: Millis, since: int) -> None:
-        candidates = tuple(self._candidates(at, since, SWEEP_CANDIDATES))
+        guarded, others = self._lived(at, since)
+        candidates = tuple(one.key for one in (guarded or others)[:SWEEP_CANDIDATES])
         self._emit(EnvironSweep(at=at, decoys=1, candidates=candidates, source=NAME))
+
+
+def _link(path: str, operation: FileOperation) -> str:
+    """Return what a path that was written or made is a link to now, empty where it is none."""
+    if operation in (FileOperation.WRITE, FileOperation.CREATE):
+        with contextlib.suppress(OSError):
+            return visible(os.fsencode(os.readlink(path)))
+    return ""
 
 
 def _is_own(kind: str, exe: str, argv: tuple[str, ...], process: Process | None) -> bool | None:

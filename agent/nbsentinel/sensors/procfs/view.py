@@ -209,6 +209,9 @@ class ProcView:
 
     def activity(self, inode: Inode) -> Activity | None:
         """Return when a TCP connection last carried bytes."""
+        known = (self._inet or {}).get(inode)
+        if self._activity is None and known is not None and (found := sockets.activity_of(known)) is not None:
+            return found
         if self._activity is None:
             self._activity = sockets.tcp_activity()
         return self._activity.get(inode)
