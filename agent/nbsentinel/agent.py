@@ -51,7 +51,7 @@ BATCH = 500
 DRAIN_S = 3.0
 """Longest time for delivering what waits when the agent is told to stop."""
 LONGEST_WAIT_S = 0.5
-HOUSEKEEPING_S = 5.0
+HOUSEKEEPING_S, LOOK_S = 5.0, 1.0
 CLOSINGS = 20
 """Incidents that are told to be over in one turn of housekeeping."""
 SELF_TEST_S = 600.0
@@ -230,12 +230,16 @@ class Agent:
     def _loop(self) -> None:
         heartbeat = time.monotonic() + self._config.agent.heartbeat_seconds
         housekeeping = time.monotonic() + HOUSEKEEPING_S
+        look = time.monotonic() + LOOK_S
         while not self._stop.is_set():
             self._own.rest(self._ready, self._wait())
             self._ready.clear()
             now = time.monotonic()
             try:
                 self._drain_lanes()
+                if now >= look:
+                    look = now + LOOK_S
+                    self._outlets.look()
                 if now >= housekeeping:
                     housekeeping = now + HOUSEKEEPING_S
                     self._keep_house(now)
@@ -254,7 +258,7 @@ class Agent:
             self._watch.procfs.slow_down(self._governor.factor, self._governor.share)
         self._spool.forget_delivered(self._outlets.names, self._recorder.chain_uid)
         self._recorder.keep_bound()
-        self._outlets.notify()  # a report that was cut is noticed although nothing happens
+        self._outlets.notify()  # what could not be delivered is tried again although nothing happens
         for problem in self._rules.check(now_ms()):
             self._notice(problem)
         over = self._engine.incidents.closings(now_ms(), CLOSINGS)

@@ -90,6 +90,25 @@ def test_truncation_is_noticed(spool: Spool, begin: Begin, tmp_path: Path) -> No
     assert lines(path) == expected(spool)[-1:]
 
 
+def test_a_cut_is_noticed_while_nothing_happens(spool: Spool, begin: Begin, tmp_path: Path) -> None:
+    """A look tells of a file that was emptied or removed, once, without a new event."""
+    begin()
+    path, told = tmp_path / "events.jsonl", list[tuple[Path, str]]()
+    sink = FileSink(spool, path, lambda *one: told.append(one))
+    sink.start()
+    size = path.stat().st_size
+    sink.look()
+    path.write_bytes(b"")
+    sink.look()
+    sink.look()
+    assert told == [(path, f"cut from {size} to 0 bytes")]
+    path.unlink()
+    sink.look()
+    sink.look()
+    assert [how for _, how in told[1:]] == ["removed while it is written"]
+    sink.stop(1)
+
+
 def test_file_that_cannot_be_written(spool: Spool, begin: Begin, tmp_path: Path) -> None:
     """An unusable path degrades coverage and loses nothing: the events stay in the spool."""
     begin()

@@ -78,6 +78,11 @@ class Outlets:
         for sink in self._sinks:
             sink.notify()
 
+    def look(self) -> None:
+        """Have each notice what somebody did to what it delivered."""
+        for sink in self._sinks:
+            sink.look()
+
     def stop(self, timeout: float) -> None:
         """Let all deliver what they can within `timeout` seconds each, then stop them."""
         for sink in self._sinks:

@@ -19,6 +19,9 @@ class Sink(Protocol):
     def notify(self) -> None:
         """Hear that new events were recorded; returns at once unless delivery itself is immediate."""
 
+    def look(self) -> None:
+        """Notice what somebody did to what was delivered; called about once a second, takes microseconds."""
+
     def stop(self, timeout: float) -> None:
         """Deliver what can be delivered within `timeout` seconds, then stop."""
 

@@ -71,6 +71,9 @@ class CollectorSink:
         """Hear of new events."""
         self._work.set()
 
+    def look(self) -> None:
+        """Do nothing: what is delivered is out of reach."""
+
     def stop(self, timeout: float) -> None:
         """Deliver what waits within the time, then stop."""
         deadline = time.monotonic() + timeout

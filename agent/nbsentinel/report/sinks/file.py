@@ -6,6 +6,7 @@ cut off, and delivery goes on behind the last whole one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -93,6 +94,12 @@ class FileSink:
                 self._error = ""
             except OSError as error:
                 self._error = f"{self._path}: {error.strerror}"
+
+    def look(self) -> None:
+        """Notice that the file was cut or removed although nothing happens."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._fd >= 0:
+                self._follow_path()
 
     def _append(self, data: bytes) -> None:
         while data:
