@@ -92,7 +92,7 @@ class Lessor:
             self._keep_time()
 
     def _pause(self) -> int:
-        dues = [lease.due for lease in self._leases.values() if lease.due and not self._is_left_alone(lease)]
+        dues = [lease.due for lease in self._leases.values() if self._waits(lease)]
         dues += list(self._opening.values())
         if self._warm_until:
             dues.append(time.monotonic() + WARM_EVERY_S)
@@ -210,6 +210,10 @@ class Lessor:
         """Return whether somebody runs now who would be refused because of this lease."""
         return bool(self._opening) and (lease.for_every_opener or 0 in self._opening)
 
+    def _waits(self, lease: Lease) -> bool:
+        """Return whether a lease is to be taken again at its time."""
+        return bool(lease.due) and not lease.armed and not self._is_left_alone(lease)
+
     def _state(self, lease: Lease, state: bytes) -> None:
         if lease.told != state:
             lease.told = state
@@ -256,7 +260,7 @@ class Lessor:
                 for lease in self._leases.values():
                     lease.due = lease.due or now
         for lease in self._leases.values():
-            if lease.due and now >= lease.due and not lease.armed:
+            if now >= lease.due and self._waits(lease):
                 self._arm(lease)
 
     # Programs that open without blocking

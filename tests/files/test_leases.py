@@ -195,6 +195,28 @@ def test_leases_come_back(running: Guard, secret: Path) -> None:
         assert [one.exe.rpartition("/")[2] for one in told.by("exec")] == ["grep"]
 
 
+def _cpu_ticks(pid: int) -> int:
+    """Return the processor time that a process has used, in clock ticks."""
+    found = proc.stat_fields(pid)
+    assert found is not None
+    return int(found[1][11]) + int(found[1][12])
+
+
+def test_leases_that_stayed_are_waited_for_by_nobody(running: Guard, secret: Path) -> None:
+    """A lease for writers stays while a program opens without blocking; the lessor sleeps again when that has ended."""
+    startup = secret.with_name("startup")
+    startup.write_text("true\n")
+    with lessee(running) as told:
+        told.lease(secret)
+        told.lease(startup, for_writers=True)
+        subprocess.run(running.command("grep", "key", str(secret)), check=True, stdout=subprocess.DEVNULL)
+        assert told.wait(lambda: "up" in told.said)
+        time.sleep(0.5)
+        before = _cpu_ticks(told.pid)
+        time.sleep(2)
+        assert _cpu_ticks(told.pid) - before <= os.sysconf("SC_CLK_TCK") // 10, "it turns and turns instead of waiting"
+
+
 def test_open_elsewhere_is_told(running: Guard, secret: Path) -> None:
     """A file that somebody holds open cannot be leased: that is said, nobody waits, and it ends with that."""
     with lessee(running) as told:
