@@ -193,12 +193,20 @@ class Agent:
         self._spool.remember("chain", self._recorder.chain_uid)
         self._own.leave(self._recorder.held)
         self._outlets.start()
+        self._close_left_open()
         self._server.start()
         self._watch.start()
         self._drain_lanes()
         for problem in self._rules.problems:
             self._notice(problem)
         threading.Thread(target=self._test_sensors, name="self-test", daemon=True).start()
+
+    def _close_left_open(self) -> None:
+        """Close what the agents before left open: what follows is told as new incidents."""
+        try:
+            self._recorder.record(startup.closings(self._spool, now_ms()))
+        except Exception as error:  # noqa: BLE001 - whatever stands in the spool, the watch begins
+            self._failed(error)
 
     def _test_sensors(self) -> None:
         """Test every sensor at the start and then every ten minutes; a failure is a finding at once."""

@@ -7,14 +7,19 @@ import os
 import time
 from pathlib import Path
 
+from nbsentinel.attest import canonical
 from nbsentinel.config import Config
 from nbsentinel.context.surface import Surface
 from nbsentinel.detect.rules.exceptions import rule_files
 from nbsentinel.detect.rules.pack import Pack, default_pack, load_pack
 from nbsentinel.errors import NbsentinelError
-from nbsentinel.events import ProcessKey
+from nbsentinel.events import Millis, ProcessKey
+from nbsentinel.report import incidents
+from nbsentinel.report.spool import Spool
 from nbsentinel.sensors.procfs import reader
 
+FINDING, FINDINGS = 2004, 500
+"""How many of the newest findings are looked through for incidents that were left open."""
 LOCK_S = 2.0
 """Time that an agent before us, whose keeper was killed, may take to be gone."""
 
@@ -67,3 +72,13 @@ def surface_fields(surface: Surface) -> dict[str, str]:
     """Return what is known of the surface, as JSON wants it."""
     fields = {name: getattr(surface, name) for name in surface.__struct_fields__}
     return {name: value for name, value in fields.items() if isinstance(value, str) and value}
+
+
+def closings(spool: Spool, now: Millis) -> list[incidents.Event]:
+    """Return the events that close the incidents which the agents before this one left open.
+
+    Raises:
+        ValueError, KeyError, TypeError: Somebody wrote something into the spool that no agent would.
+    """
+    events = [canonical.decode(row.line) for row in spool.latest(FINDINGS, FINDING)]
+    return [incidents.closing(group, now) for group in incidents.left_open(events)]

@@ -1,7 +1,8 @@
 """What the agent and its guard cost while nothing happens.
 
 Twice: the agent with 300 sleeping processes of its user on the machine, and the agent with holder and supervisor while
-three guarded shells wait at their prompts and 20 other processes sleep.
+three guarded shells wait at their prompts and 20 other processes sleep, after ordinary programs have run: what they
+leave behind must rest as well.
 """
 
 from __future__ import annotations
@@ -37,6 +38,26 @@ def _started(commands: list[list[str]], **options: object) -> Iterator[list[int]
             process.kill()
         for process in running:
             process.wait()
+
+
+ORDINARY = (
+    "grep -rs key . >/dev/null; tar -cf /dev/null . 2>/dev/null; true",
+    "cat .aws/credentials; echo true >> .bashrc; find . -name x",
+    "python3 -c 'import socket; socket.socket().connect_ex((\"127.0.0.1\", 9))'; ls | sort | head -n 1",
+)
+
+
+def _use(running: rig.Rig) -> None:
+    """Run programs that read credentials, open without blocking, connect, and work in pipelines."""
+    home = running.folder / "home"
+    rig.own((home / ".aws").mkdir(exist_ok=True) or home / ".aws")
+    for name in (".aws/credentials", ".bashrc"):
+        (home / name).write_text("x\n")
+        rig.own(home / name)
+    time.sleep(1)
+    for line in ORDINARY * 2:
+        command = running.guarded("bash", "-c", line)
+        subprocess.run(command, env=running.environment, cwd=home, check=True, stdout=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
@@ -91,7 +112,11 @@ def _agent_alone() -> list[tuple]:
 
 
 def _with_guard() -> list[tuple]:
-    with _started([[*rig.as_user(), "sleep", "600"]] * OTHERS), rig.agent() as running, _shells(running):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_started([[*rig.as_user(), "sleep", "600"]] * OTHERS))
+        running = stack.enter_context(rig.agent())
+        _use(running)
+        stack.enter_context(_shells(running))
         print(f"idle: {SHELLS} guarded shells, {OTHERS} sleeping processes, {SECONDS} s ...", flush=True)
         names = running.processes()
         shares = _share(list(names))

@@ -12,6 +12,7 @@ from nbsentinel.cli import incidents, status
 from nbsentinel.cli.findings import render
 from nbsentinel.detect.incidents import QUIET_MS, Incidents, Kin
 from nbsentinel.events import Millis, Severity
+from nbsentinel.report import incidents as reported
 from nbsentinel.report import ocsf
 from support.findings import finding, process
 
@@ -43,11 +44,11 @@ def test_an_incident_is_drawn_once_with_its_steps_in_order() -> None:
     known = Incidents()
     first, second = attack(known), attack(known, "2@2")
     mixed = [event for pair in zip(first, second, strict=True) for event in pair]
-    groups = incidents.by_incident(mixed)
+    groups = reported.by_incident(mixed)
     assert [[e["metadata"]["uid"] for e in group] for group in groups] == [
         [e["metadata"]["uid"] for e in events] for events in (first, second)
     ]
-    shown = drawn(render(incidents.shown(groups[0])))
+    shown = drawn(render(reported.shown(groups[0])))
     assert shown.count("HIGH") == 1
     assert "why 1" in shown
     assert "high, risk" in shown
@@ -69,16 +70,16 @@ def test_a_closed_incident_says_so() -> None:
     known = Incidents()
     events = attack(known)
     (closed,) = known.closings(Millis(180_000 + QUIET_MS), 10)
-    (group,) = incidents.by_incident([*events, ocsf.finding(closed, REPORTER)])
-    assert "4 steps, 5 hits, closed: quiet for an hour" in drawn(render(incidents.shown(group)))
+    (group,) = reported.by_incident([*events, ocsf.finding(closed, REPORTER)])
+    assert "4 steps, 5 hits, closed: quiet for an hour" in drawn(render(reported.shown(group)))
 
 
 def test_findings_of_an_older_agent_are_shown() -> None:
     """Events that know of no incidents, as an older spool holds them, are drawn as before."""
     event = ocsf.finding(finding(), REPORTER)
     assert "unmapped" not in event
-    (group,) = incidents.by_incident([event])
-    assert "MEDIUM" in drawn(render(incidents.shown(group)))
+    (group,) = reported.by_incident([event])
+    assert "MEDIUM" in drawn(render(reported.shown(group)))
 
 
 def test_status_shows_what_was_held_back() -> None:

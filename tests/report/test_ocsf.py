@@ -56,6 +56,7 @@ from nbsentinel.events import (
 )
 from nbsentinel.report import ocsf
 from nbsentinel.report.fit import EVENT_LIMIT
+from nbsentinel.report.incidents import closing, left_open
 from nbsentinel.report.ocsf_drill import LABEL, as_test
 from nbsentinel.text import MAX_SAFE_INTEGER, arguments, visible
 from support.findings import finding
@@ -295,6 +296,13 @@ def test_incidents(value: Finding, reporter: ocsf.Reporter) -> None:
     assert [step["uid"] for step in info["related_events"]] == [step.uid for step in value.incident.steps]
     assert info["related_events_count"] == len(value.incident.steps) + value.incident.left_out
     assert event["unmapped"]["nbsentinel"]["incident"]["severity_id"] == int(value.incident.severity)
+    is_open = value.incident.phase is not Phase.CLOSED
+    assert [group[0]["finding_info"]["uid"] for group in left_open([event])] == [info["uid"]] * is_open
+    over = closing([event], Millis(value.at + 1))
+    assert_valid(over)
+    assert left_open([event, over]) == []
+    assert (over["finding_info"]["uid"], over["severity_id"]) == (info["uid"], event["severity_id"])
+    assert over["metadata"]["uid"] != event["metadata"]["uid"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,6 +11,7 @@ import click
 
 from nbsentinel.cli import incidents
 from nbsentinel.cli.options import json_option, run_dir_option
+from nbsentinel.report import incidents as reported
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +35,7 @@ def command(run_dir: Path, as_json: bool, follow: bool, limit: int) -> None:
         for event in events:
             print(json.dumps(event, sort_keys=True), flush=True)
         return
-    _show(events if follow else (incidents.shown(group) for group in incidents.by_incident(events)))
+    _show(events if follow else (reported.shown(group) for group in reported.by_incident(events)))
 
 
 def _show(events: Iterator[dict[str, Any]]) -> None:

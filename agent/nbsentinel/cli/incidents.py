@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from nbsentinel.report.incidents import CLOSE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Event = dict[str, Any]
-CLOSE = 3
-"""OCSF `activity_id`."""
 STYLES = {1: "dim", 2: "cyan", 3: "yellow", 4: "bold red", 5: "bold white on red"}
 """How a severity looks."""
-
-
-def by_incident(events: Iterable[Event]) -> list[list[Event]]:
-    """Return the events of findings by incident, the incident that was told of last at the end."""
-    found: OrderedDict[str, list[Event]] = OrderedDict()
-    for event in events:
-        uid = event["finding_info"]["uid"]
-        found.setdefault(uid, []).append(event)
-        found.move_to_end(uid)
-    return list(found.values())
-
-
-def shown(events: list[Event]) -> Event:
-    """Return the event of an incident that says most: the worst step, with what the newest event knows of them all.
-
-    Args:
-        events: Events of one incident, oldest first.
-    """
-    newest = events[-1]
-    worst = max(events, key=lambda event: int(event["severity_id"]))
-    told = ("related_events", "related_events_count", "last_seen_time")
-    latest = newest["finding_info"]
-    info = {**worst["finding_info"], **{name: latest[name] for name in told if name in latest}}
-    whole = ("activity_id", "count", "status_detail", "risk_score", "risk_level", "risk_details", "unmapped")
-    return {**worst, **{name: newest[name] for name in whole if name in newest}, "finding_info": info}
 
 
 def summary(event: Event) -> str:
