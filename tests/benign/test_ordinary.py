@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import attacks
 from attacks.stage import about
 from benign.cases import ALL, ORDINARY, Case
+from benign.session import Session, hold
 from kernel import aws
 from live.account import Account
-from live.agent import LiveAgent, Reported, live_agent
-from live.campaign import chosen, lacking, run_all
+from live.agent import LiveAgent
 from live.home import furnish
 from live.programs import prepare, turn
 from live.web import web_server
 from live.work import Done, work
 
-MEDIUM = 3
-"""OCSF severity_id."""
-SETTLE_S = 3.0
-"""Time in which an agent that was to say something would have said it."""
 HOME = {
     ".aws/credentials": f"[default]\naws_access_key_id = {aws.KEY_ID}\naws_secret_access_key = {aws.SECRET_KEY}\n",
     ".aws/config": "[default]\nregion = eu-west-1\n",
@@ -40,21 +32,6 @@ HOME = {
 }
 
 each_case = pytest.mark.parametrize("case", ORDINARY, ids=lambda case: case.name)
-
-
-class Session(msgspec.Struct, frozen=True):
-    """What happened in this module."""
-
-    cases: Mapping[str, Future[Done]]
-    findings: list[Reported]
-    """Reported until then, at least of medium severity."""
-
-
-@pytest.fixture(scope="module")
-def agent(account: Account, folder: Path) -> Iterator[LiveAgent]:
-    """The one agent of this module."""
-    with live_agent(account, folder / "agent") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -72,29 +49,20 @@ def session(request: pytest.FixtureRequest, account: Account, folder: Path, agen
             with turn(case.language):
                 return work(account, folder / case.name, command, variables, case.expects)
 
-        cases = run_all(chosen(request, ORDINARY), run)
-    time.sleep(SETTLE_S)
-    return Session(cases, [finding for finding in agent.findings() if finding.severity >= MEDIUM])
-
-
-def done_of(case: Case, session: Session) -> Done:
-    """Return what became of a case; skip the test where this machine lacks a program."""
-    if (reason := lacking(case)) is not None:
-        pytest.skip(reason)
-    return session.cases[case.name].result()
+        return hold(request, agent, ORDINARY, run)
 
 
 @each_case
 def test_case_is_real(case: Case, session: Session) -> None:
     """The work is done to the end, with exit code 0, under the guard."""
-    done = done_of(case, session)
+    done = session.of(case)
     assert done.done, done.said
 
 
 @each_case
 def test_ordinary_work_is_not_reported(case: Case, session: Session) -> None:
     """No finding from medium severity on names a process of ordinary work, nor takes it for the likeliest."""
-    done = done_of(case, session)
+    done = session.of(case)
     assert [finding for finding in session.findings if about(finding) & done.pids] == []
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+ORIGIN = (("belongs to", "origin"), ("notebook", "notebook"), ("open on it", "sessions"), ("cell", "cell"))
+"""What is shown of where a process belongs: label and enrichment."""
+
 
 @click.command("findings")
 @run_dir_option
@@ -132,10 +135,7 @@ def render(event: dict[str, Any]) -> RenderableType:
         ("call", "SystemCall"),
         ("bytes flow", "RelayPath"),
         ("could be", "CandidateCommandLine"),
-        ("belongs to", "origin"),
-        ("notebook", "notebook"),
-        ("open on it", "sessions"),
-        ("cell", "cell"),
+        *ORIGIN,
     ):
         if value := enrichment(event, name):
             facts.add_row(label, escape(value))

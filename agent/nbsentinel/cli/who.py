@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbsentinel.cli.findings import enrichment, fact_table, process_tree
+from nbsentinel.cli.findings import ORIGIN, enrichment, fact_table, process_tree
 from nbsentinel.cli.options import json_option, run_dir_option
 
 if TYPE_CHECKING:
@@ -43,12 +43,7 @@ def render(found: dict[str, Any]) -> RenderableType:
     state = "runs" if found["live"] else "has ended"
     facts.add_row("process", f"{process['pid']} {escape(process.get('name', ''))} ({state})")
     facts.add_row("file", escape(process.get("file", {}).get("path", "not known")))
-    for label, name in (
-        ("belongs to", "origin"),
-        ("notebook", "notebook"),
-        ("open on it", "sessions"),
-        ("cell", "cell"),
-    ):
+    for label, name in ORIGIN:
         if value := enrichment(event, name):
             facts.add_row(label, escape(value))
     return Group(facts, "", process_tree(found))
