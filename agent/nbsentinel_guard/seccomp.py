@@ -53,6 +53,15 @@ def install(program: bytes, flags: int) -> int:
     return int(found)
 
 
+def let_read(pid: int) -> bool:
+    """Let a process and those below it read our memory; return whether that makes a difference.
+
+    Where Yama restricts that to ancestors, the guard would otherwise not see which address we connect to. It survives
+    an execve and is not passed on to children (Documentation/admin-guide/LSM/Yama.rst).
+    """
+    return bool(_libc.prctl(abi.PR_SET_PTRACER, pid, 0, 0, 0) == 0)
+
+
 def forbid_dumps() -> bool:
     """Make this process unreadable for others of the same user, so that nobody traces it or takes its descriptors.
 

@@ -314,6 +314,21 @@ def test_failure_after_the_filter(running: Guard) -> None:
     assert "nobody took the listener over" in result.stderr
 
 
+def test_the_holder_may_read_what_is_started(running: Guard) -> None:
+    """What goes under the guard lets the holder, and whoever is below it, read its memory, as Yama asks for."""
+    code = (
+        "from nbsentinel_guard import launcher, seccomp\n"
+        "allowed = []\n"
+        "plain, seccomp.let_read = seccomp.let_read, allowed.append\n"
+        f"told = launcher.guard_this_process({str(running.run_dir)!r})\n"
+        "import os\n"
+        "yama = os.path.exists('/proc/sys/kernel/yama/ptrace_scope')\n"
+        "print(allowed, repr(told), plain(allowed[0]) == yama)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout == f"[{running.holder.pid}] '' True\n", done.stderr
+
+
 def test_guard_of_another_version(tmp_path: Path) -> None:
     """A holder that we do not understand: the command runs unguarded, and says so."""
     run_dir = tmp_path / "run"
