@@ -16,7 +16,7 @@ import pytest
 from guard.harness import PROGRAM
 from live.account import Account
 from live.agent import LiveAgent, live_agent
-from nbsentinel_guard import abi
+from nbsentinel_guard import abi, proc
 
 pytestmark = [
     pytest.mark.skipif(abi.machine() is None, reason="no table of system calls for this machine"),
@@ -274,6 +274,35 @@ def _is_lessor(pid: int) -> bool:
     """Return whether a process of the guard holds leases, by the kernel's list."""
     lines = Path("/proc/locks").read_text().splitlines()
     return any(words[1] == "LEASE" and words[4] == str(pid) for words in map(str.split, lines))
+
+
+def _ticks(pids: list[int]) -> int:
+    """Return the processor time that processes have used, in clock ticks."""
+    places = [place for pid in pids if (place := proc.stat_fields(pid)) is not None]
+    return sum(int(fields[11]) + int(fields[12]) for _, fields in places)
+
+
+def test_all_rest_after_ordinary_programs(watched: Watched) -> None:
+    """Nothing that programs left behind keeps agent or guard busy: each of their processes sleeps again."""
+    secret = watched.make(".config/rclone/rclone.conf")
+    watched.make(".bashrc", "true\n")
+    until_named(watched, secret)
+    home = str(watched.home)
+    connects = "import socket; socket.socket().connect_ex(('127.0.0.1', 9))"
+    for command in (
+        ["grep", "-rs", "key", home],
+        ["tar", "-cf", "/dev/null", home],
+        ["bash", "-c", "cat ~/.bashrc | sort | head -n 1; echo true >> ~/.bashrc; mv ~/.bashrc ~/x; mv ~/x ~/.bashrc"],
+        [sys.executable, "-c", connects],
+        ["sh", "-c", "cat /proc/*/environ >/dev/null 2>&1; true"],
+    ):
+        watched.run(*command)
+    assert wait(lambda: "; 0 leases" not in watched.coverage()["detail"])
+    time.sleep(5)  # what is young is looked at often
+    pids = [*_children(watched), watched.agent.status()["pid"]]
+    before, seconds = _ticks(pids), 4
+    time.sleep(seconds)
+    assert _ticks(pids) - before <= seconds * os.sysconf("SC_CLK_TCK") // 4
 
 
 def test_coverage(watched: Watched) -> None:
