@@ -16,8 +16,9 @@ from nbsentinel.events import FileAccess, FileOperation, Millis, Process, Proces
 from nbsentinel.sensors.base import Lane
 from nbsentinel.sensors.files.catalogue import Pattern, Use
 from nbsentinel.sensors.files.places import Target
-from nbsentinel.sensors.files.sensor import WAKE_S, FileSensor
+from nbsentinel.sensors.files.sensor import FileSensor
 from nbsentinel.sensors.files.telling import CANDIDATES, Telling
+from nbsentinel.sensors.procfs.wake import CLOSE_COUNT, CLOSE_EACH_S, JOIN_S
 
 
 def process(pid: int, root: ProcessKey | None = None) -> Process:
@@ -228,7 +229,7 @@ def test_whoever_is_not_known_is_looked_for_at_once(home: Path) -> None:
         for _ in range(300):
             secret.read_text()
         assert wait(lambda: bool(looked))
-        assert len(looked) <= 2 + (time.monotonic() - began) / WAKE_S
+        assert len(looked) <= CLOSE_COUNT + 2 + (time.monotonic() - began) * (1 / JOIN_S + 1 / CLOSE_EACH_S)
     finally:
         sensor.stop()
 

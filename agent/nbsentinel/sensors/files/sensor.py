@@ -20,6 +20,7 @@ from nbsentinel.sensors.files.places import Plan, Target, find_homes, make_plan
 from nbsentinel.sensors.files.telling import Telling
 from nbsentinel.sensors.files.watches import Happening, Watches
 from nbsentinel.sensors.procfs.sensor import now_ms
+from nbsentinel.sensors.procfs.wake import Pace
 from nbsentinel_guard import inotify
 
 NAME = "files"
@@ -32,8 +33,6 @@ WRITING_S = 1.0
 """How long a named writer is taken for the one who writes."""
 ASK_S = 0.25
 """Least time between two questions to the decoy."""
-WAKE_S = 0.01
-"""Least time between two looks at the running programs on our behalf."""
 GONE_S = 0.3
 """How long the kernel's word is waited for when a look finds that a file is gone: it says how."""
 _TEST_KIND = "self-test"
@@ -94,7 +93,7 @@ class FileSensor:
         self._writers: dict[str, float] = {}
         """When a process that opened a path for writing was named: what inotify tells of its writing is no news."""
         self._ended, self._ask_at = False, 0.0
-        self._woken_at = 0.0
+        self._pace, self._next_wake = Pace(time.monotonic()), 0.0
         self._going: dict[str, tuple[float, Target]] = {}
         """Files that a look found gone, and until when to wait for the kernel's word."""
         self._told_gone: set[str] = set()
@@ -275,8 +274,8 @@ class FileSensor:
     def _look_who(self) -> None:
         """Have the running programs looked at before whoever touched a file has ended."""
         now = time.monotonic()
-        if now - self._woken_at >= WAKE_S:
-            self._woken_at = now
+        if now >= self._next_wake:
+            self._next_wake = now + self._pace.pause(now)
             self._wake_others()
 
     def _target(self, path: str, *, writes: bool) -> Target | None:
