@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attest.writing import free_events, names, property_test, text
-from nbsentinel.attest.canonical import DEPTH_LIMIT, LINE_LIMIT, CanonicalError, decode, encode
+from nbsentinel.attest.canonical import DEPTH_LIMIT, LINE_LIMIT, CanonicalError, Settled, decode, encode
 
 
 def nested(depth: int, kind: str) -> object:
@@ -170,3 +170,50 @@ def test_a_value_without_canonical_form_is_named(event: dict[str, object], place
 def test_tuples_are_arrays(name: str, value: str) -> None:
     """A tuple is written as the list of its items."""
     assert encode({name: [value]}) == encode({name: (value,)})
+
+
+def settled(value: object) -> object:
+    """Return a value with every object in it settled, from the inside out."""
+    if isinstance(value, dict):
+        return Settled({name: settled(child) for name, child in value.items()})
+    return [settled(child) for child in value] if isinstance(value, (list, tuple)) else value
+
+
+@property_test
+@given(free_events)
+def test_a_settled_object_is_written_as_any_other(event: dict[str, object]) -> None:
+    """Whether objects were checked before makes no difference to what is written."""
+    assert encode({name: settled(child) for name, child in event.items()}) == encode(event)
+
+
+@pytest.mark.parametrize("kind", ["array", "object"])
+@pytest.mark.parametrize("inside", [1, DEPTH_LIMIT // 2, DEPTH_LIMIT - 1])
+def test_a_settled_object_counts_for_the_depth(kind: str, inside: int) -> None:
+    """An event is as deep with a settled object as without, and refused where that is too deep."""
+    fits = DEPTH_LIMIT - 1 - inside
+    for more, refused in ((0, False), (1, True)):
+        value: object = Settled({"a": nested(inside - 1, kind)})
+        for _ in range(fits + more):
+            value = {"a": value}
+        if refused:
+            with pytest.raises(CanonicalError, match="nested deeper"):
+                encode({"a": value})
+        else:
+            encode({"a": value})
+
+
+def test_a_settled_object_does_not_change() -> None:
+    """Whoever would change what events share is told so, and what cannot be written cannot be settled."""
+    one = Settled({"a": [1]})
+    for change in (
+        lambda: one.update(b=2),
+        lambda: one.__setitem__("b", 2),
+        lambda: one.pop("a"),
+        one.clear,
+        lambda: one.setdefault("b", 1),
+    ):
+        with pytest.raises(TypeError, match="does not change"):
+            change()
+    assert one == {"a": [1]}
+    with pytest.raises(CanonicalError, match="float"):
+        Settled({"a": {"b": 0.5}})

@@ -10,6 +10,7 @@ refused because their shortest form is where JSON writers differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NoReturn
 
 import msgspec
 
@@ -51,6 +52,38 @@ def _why(value: object) -> str | None:
     return f"{kind.__name__} has no canonical form here"
 
 
+class Settled(dict[str, object]):
+    """An object that was checked once and never changes: events that share it are not checked there again.
+
+    Args:
+        members: Its members, which must not change either.
+
+    Raises:
+        CanonicalError: As for `encode`.
+    """
+
+    __slots__ = ("height",)
+
+    def __init__(self, members: Mapping[str, object]) -> None:
+        super().__init__(members)
+        _check(self)
+        self.height = _height(self)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a settled object does not change")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+def _height(value: object) -> int:
+    """Return how many levels an object or array has, itself included; 0 for anything else."""
+    if isinstance(value, Settled) and hasattr(value, "height"):
+        return value.height
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else None
+    return 0 if children is None else 1 + max(map(_height, children), default=0)
+
+
 def _check_object(value: Mapping[str, object], depth: int) -> None:
     for key, child in value.items():
         if type(key) is not str:
@@ -60,7 +93,7 @@ def _check_object(value: Mapping[str, object], depth: int) -> None:
         kind = type(child)
         if kind is str:
             continue
-        if kind is dict or kind is list or kind is tuple:
+        if kind is dict or kind is list or kind is tuple or kind is Settled:
             _descend(child, depth, key)
         elif why := _why(child):
             raise _RefusedError(why, key)
@@ -71,15 +104,17 @@ def _check_array(value: list[object] | tuple[object, ...], depth: int) -> None:
         kind = type(child)
         if kind is str:
             continue
-        if kind is dict or kind is list or kind is tuple:
+        if kind is dict or kind is list or kind is tuple or kind is Settled:
             _descend(child, depth, place)
         elif why := _why(child):
             raise _RefusedError(why, place)
 
 
 def _descend(child: object, depth: int, place: object) -> None:
-    if depth >= DEPTH_LIMIT:
+    if depth >= DEPTH_LIMIT or (type(child) is Settled and depth + child.height > DEPTH_LIMIT):
         raise _RefusedError(f"nested deeper than {DEPTH_LIMIT} levels", place)
+    if type(child) is Settled:
+        return
     try:
         if isinstance(child, dict):
             _check_object(child, depth + 1)

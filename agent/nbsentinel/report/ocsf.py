@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cached_property
 
 import msgspec
 
+from nbsentinel.attest.canonical import Settled
 from nbsentinel.context.origins import Origins
 from nbsentinel.context.processes import ProcessTable
 from nbsentinel.events import (
@@ -71,7 +73,7 @@ _ACTIVITIES = {
 _LIFECYCLE = {Lifecycle.ENROL: 3, Lifecycle.GOODBYE: 4}
 
 
-class Reporter(msgspec.Struct, frozen=True, kw_only=True):
+class Reporter(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Who reports: the members that every event of this agent has in common."""
 
     agent_uid: str
@@ -84,10 +86,11 @@ class Reporter(msgspec.Struct, frozen=True, kw_only=True):
         """Return the reporter for an agent on a surface."""
         return cls(agent_uid=agent_uid, version=version, surface=dict(surface))
 
-    def device(self) -> Object:
-        """Return the machine."""
+    @cached_property
+    def device(self) -> Settled:
+        """The machine."""
         surface = self.surface
-        return present(
+        found = present(
             type_id=99 if surface.get("kind", "other") != "other" else 0,
             type=surface["kind"] if surface.get("kind", "other") != "other" else "Unknown",
             hostname=surface.get("hostname"),
@@ -100,17 +103,21 @@ class Reporter(msgspec.Struct, frozen=True, kw_only=True):
                 "kernel_release": platform.release(),
             },
         )
+        return Settled(found)
 
-    def cloud(self) -> Object | None:
-        """Return account and region, None where neither is known."""
+    @cached_property
+    def cloud(self) -> Settled | None:
+        """Account and region, None where neither is known."""
         account, region = self.surface.get("account"), self.surface.get("region")
         if not account and not region:
             return None
-        return present(provider="AWS", region=region, account=present(uid=account, type_id=10 if account else None))
+        known = present(uid=account, type_id=10 if account else None)
+        return Settled(present(provider="AWS", region=region, account=known))
 
-    def product(self) -> Object:
-        """Return what made the event."""
-        return {"name": PRODUCT, "vendor_name": PRODUCT, "version": self.version, "uid": self.agent_uid}
+    @cached_property
+    def product(self) -> Settled:
+        """What made the event."""
+        return Settled({"name": PRODUCT, "vendor_name": PRODUCT, "version": self.version, "uid": self.agent_uid})
 
 
 def _base(class_uid: int, activity: int, *, at: Millis, severity: Severity, reporter: Reporter, message: str) -> Object:
@@ -130,14 +137,14 @@ def _base(class_uid: int, activity: int, *, at: Millis, severity: Severity, repo
         time=int(at),
         message=message,
         metadata=_metadata(reporter),
-        device=reporter.device(),
-        cloud=reporter.cloud(),
+        device=reporter.device,
+        cloud=reporter.cloud,
     )
 
 
 def _metadata(reporter: Reporter) -> Object:
-    profiles = ["host", "cloud"] if reporter.cloud() else ["host"]
-    return {"version": VERSION, "product": reporter.product(), "profiles": profiles}
+    profiles = ["host", "cloud"] if reporter.cloud else ["host"]
+    return {"version": VERSION, "product": reporter.product, "profiles": profiles}
 
 
 def finding(value: Finding, reporter: Reporter) -> Object:
@@ -171,7 +178,7 @@ def _seen(value: Exec) -> Object:
 
 
 def _actor(process: Process | None) -> Object:
-    return {"process": objects.process(process)} if process else {"app_name": "unknown"}
+    return {"process": objects.actor(process)} if process else {"app_name": "unknown"}
 
 
 def exit_event(value: Exit, process: Process, lineage: tuple[Process, ...], reporter: Reporter) -> Object:

@@ -71,5 +71,5 @@ def sweep_members(value: EnvironSweep, process: Process | None, lineage: tuple[P
         candidates=[f"{key.pid}:{key.start}" for key in value.candidates],
     )
     likeliest: Object = objects.process(process, lineage) if process else {"name": "unknown"}
-    actor: Object = {"process": objects.process(lineage[0])} if lineage else {"app_name": "unknown"}
+    actor: Object = {"process": objects.actor(lineage[0])} if lineage else {"app_name": "unknown"}
     return {"process": likeliest, "actor": actor, "unmapped": {"nbsentinel": told}}

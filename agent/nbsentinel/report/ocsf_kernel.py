@@ -49,7 +49,7 @@ def describe(value: KernelTold, process: Process, lineage: tuple[Process, ...], 
     """
     if isinstance(value, ApiCall):
         return _api_call(value, process, lineage, hostname)
-    actor: Object = {"process": objects.process(lineage[0])} if lineage else {"app_name": "unknown"}
+    actor: Object = {"process": objects.actor(lineage[0])} if lineage else {"app_name": "unknown"}
     content: Object = {"process": objects.process(process, lineage), "actor": actor}
     if isinstance(value, CellRun):
         told = present(

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 
-from nbsentinel.events import Connection, Endpoint, Origin, Process, Technique
+from nbsentinel.attest.canonical import Settled
+from nbsentinel.events import Connection, Endpoint, Origin, Process, ProcessKey, Technique
 from nbsentinel.report.redact import redact_arguments, redact_text
 
 Object = dict[str, object]
 LINEAGE_DEPTH = 12
+ANCESTORS_LIMIT = 1_024
 _FILE_REGULAR = 1
+
+
+_ancestors: dict[tuple[ProcessKey, bool], tuple[Process, Settled | None, Settled]] = {}
+"""What was made of ancestors: nearly all events of a notebook have the same ones."""
 
 
 def present(**members: object) -> Object:
@@ -35,13 +42,31 @@ def file(path: str) -> Object:
 def process(value: Process, lineage: tuple[Process, ...] = ()) -> Object:
     """Return a process with its ancestors nested as `parent_process`."""
     above = lineage[:LINEAGE_DEPTH]
-    parent: Object | None = None
+    parent: Settled | None = None
     for ancestor in reversed(above):
-        parent = _one(ancestor, parent)
+        parent = _ancestor(ancestor, parent)
     return _one(value, parent)
 
 
-def _one(value: Process, parent: Object | None) -> Object:
+def actor(value: Process) -> Settled:
+    """Return a process that did something to another one, which names its ancestors."""
+    return _ancestor(value, None)
+
+
+def _ancestor(value: Process, parent: Settled | None) -> Settled:
+    """Return a process that others descend from; the same object again as long as nothing of it has changed."""
+    place = value.key, parent is None
+    known = _ancestors.get(place)
+    if known is not None and known[0] is value and known[1] is parent:
+        return known[2]
+    made = Settled(_one(value, parent))
+    if len(_ancestors) >= ANCESTORS_LIMIT:
+        _ancestors.clear()
+    _ancestors[place] = value, parent, made
+    return made
+
+
+def _one(value: Process, parent: Mapping[str, object] | None) -> Object:
     user = present(uid=str(value.uid) if value.uid >= 0 else None, name=value.user)
     session = present(uid=str(value.session) if value.session else None, terminal=value.tty)
     if parent is None and value.parent is not None:
