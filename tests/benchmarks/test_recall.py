@@ -202,6 +202,8 @@ def test_only_what_is_about_the_case_is_kept() -> None:
     assert about({"actor": {"process": {"pid": 9}}}, frozenset({9}))
     assert about(found("r"), frozenset({5}))
     assert about({"unmapped": {"nbsentinel": {"candidates": ["7:1234"]}}}, frozenset({7}))
+    assert about({"enrichments": [{"name": "CandidateRoot", "value": "7@1234"}]}, frozenset({7}))
+    assert not about({"enrichments": [{"name": "CandidateRoot", "value": "7@1234"}]}, frozenset({1234}))
     assert not about(launch("/bin/x", pid=5), frozenset({55, 7}))
     assert not about({"class_uid": 6002, "unmapped": {"nbsentinel": {"what": "heartbeat"}}}, frozenset({1}))
 

@@ -180,8 +180,13 @@ def about(event: Event, pids: frozenset[int]) -> bool:
             if process.get("pid") in pids:
                 return True
             processes.append(process.get("parent_process"))
-    candidates = event.get("unmapped", {}).get("nbsentinel", {}).get("candidates", ())
-    return any(int(candidate.partition(":")[0]) in pids for candidate in candidates)
+    candidates = [
+        one.partition(":")[0] for one in event.get("unmapped", {}).get("nbsentinel", {}).get("candidates", ())
+    ]
+    candidates += [
+        one["value"].partition("@")[0] for one in event.get("enrichments", ()) if one["name"] == "CandidateRoot"
+    ]
+    return any(int(one) in pids for one in candidates)
 
 
 def record(folder: Path, chosen: Iterable[Job], *, guarded: bool, say: Callable[[str], None]) -> int:
@@ -197,7 +202,10 @@ def record(folder: Path, chosen: Iterable[Job], *, guarded: bool, say: Callable[
     for suite, some in _by_suite(chosen, say).items():
         with workspace(account) as place, suite(account, place, some, guarded) as playing:
             for number, job in enumerate(some):
-                happened, events = _run(playing, place / f"case-{number}", job)
+                # Its own name is in its path: what is registered as trusted goes by that.
+                apart = place / str(number)
+                apart.mkdir()
+                happened, events = _run(playing, apart / job.case.name, job)
                 proved += happened.proved
                 _write(folder / f"{job.place}.ndjson", job, happened, events, guarded=guarded)
                 word = "recorded" if happened.proved else f"did not prove itself: {happened.said[-300:]}"
