@@ -57,7 +57,7 @@ is told, and ordinary work is a false alarm, where a rule of level medium or abo
 - **both**: the first and the third together.
 
 {tables}
-Who wrote the cases wrote the rules, too, for mechanisms that command lines do not show. The table says what each rule
+{missed}Who wrote the cases wrote the rules, too, for mechanisms that command lines do not show. The table says what each rule
 set can see of these cases, not how often they happen. SigmaHQ's rules are made for whole machines and for analysts who
 tune them.
 """
@@ -220,7 +220,16 @@ def page(table: Table, public: Pack) -> str:
         public=len(public.rules),
         on_ours=on_ours,
         tables=render(table),
+        missed=_missed_section(table),
     )
+
+
+def _missed_section(table: Table) -> str:
+    lines = missed(table)
+    if not lines:
+        return ""
+    head = "Attacks that nbsentinel did not report at medium level, with the rules that reported them at a lower one:"
+    return "\n".join([head, "", *(f"- {line}" for line in lines)]) + "\n\n"
 
 
 def main(arguments: Sequence[str]) -> None:
