@@ -56,8 +56,8 @@ is told, and ordinary work is a false alarm, where a rule of level medium or abo
   cases stand in a temporary folder, which some of these rules take for a sign by itself.
 - **both**: the first and the third together.
 
-{tables}
-{missed}Who wrote the cases wrote the rules, too, for mechanisms that command lines do not show. The table says what each rule
+{tables}{missed}
+Who wrote the cases wrote the rules, too, for mechanisms that command lines do not show. The table says what each rule
 set can see of these cases, not how often they happen. SigmaHQ's rules are made for whole machines and for analysts who
 tune them.
 """
@@ -229,7 +229,7 @@ def _missed_section(table: Table) -> str:
     if not lines:
         return ""
     head = "Attacks that nbsentinel did not report at medium level, with the rules that reported them at a lower one:"
-    return "\n".join([head, "", *(f"- {line}" for line in lines)]) + "\n\n"
+    return "\n".join(["", head, "", *(f"- {line}" for line in lines)]) + "\n"
 
 
 def main(arguments: Sequence[str]) -> None:
