@@ -17,6 +17,8 @@ from live.account import Account
 
 DETECTION_FINDING = 2004
 """OCSF class_uid."""
+CLOSE = 3
+"""OCSF `activity_id`."""
 READY_S = 30.0
 _STOP_S = 15.0
 _POLL_S = 0.1
@@ -48,9 +50,9 @@ def _parents(process: dict[str, Any]) -> Iterator[int]:
 
 
 def read_finding(line: bytes) -> Reported | None:
-    """Return the finding in a line of the report, None where it holds something else."""
+    """Return the finding in a line of the report, None where it holds something else or the end of an incident."""
     event = json.loads(line)
-    if event["class_uid"] != DETECTION_FINDING:
+    if event["class_uid"] != DETECTION_FINDING or event["activity_id"] == CLOSE:
         return None
     info = event["finding_info"]
     processes = [evidence["process"] for evidence in event["evidences"] if "process" in evidence]
@@ -151,7 +153,7 @@ class LiveAgent:
         return (self._folder / "agent.log").read_text(errors="replace")
 
     def findings(self) -> list[Reported]:
-        """Return all detection findings that were reported so far."""
+        """Return all detection findings that were reported so far, the closings of incidents left out."""
         with self._lock:  # cases ask at the same time
             if self._report.exists():
                 with self._report.open("rb") as file:

@@ -249,6 +249,16 @@ def test_one_program_that_does_not_block_is_it() -> None:
     assert told[0].at == Millis(1000)
 
 
+def test_a_program_that_nobody_knows_is_a_candidate_at_most() -> None:
+    """What opens without blocking may mean any file: without its arguments it is not said to have opened this one."""
+    told: list[FileAccess] = []
+    telling = Telling(lambda item: not told.append(item), lambda _: [], tuple, lambda _: None)  # type: ignore[arg-type]
+    key = ProcessKey(7, 7)
+    telling.tell_unnamed(Target("/nonexistent/file", "netrc", Use.READ), FileOperation.READ, 1.0, "x", [key])
+    settle(telling)
+    assert [(one.key, one.certainty, one.candidates) for one in told] == [(None, "unknown: x", (key,))]
+
+
 @pytest.mark.parametrize(
     ("argv", "cwd", "named"),
     [

@@ -143,12 +143,10 @@ class Telling:
         if len(holders) == 1 and (described := sleepers.describe(holders[0])) is not None:
             key = ProcessKey(described.pid, described.start)
             self._tell_by("descriptor", key, target, operation, moment, described.exe, described.argv)
-        elif len(running := [key for key in non_blocking if key.pid and self._may_mean(key, target.path)]) == 1:
-            self._tell_by("exec", running[0], target, operation, moment)
         else:
             # Whoever did it may have been executed a moment ago, and is told of by another sensor a moment later.
-            tell = partial(self._anonymous, target, operation, moment, why, tuple(running))
-            self._nobodys.append((now + LATE_S, tell))
+            running = tuple(key for key in non_blocking if key.pid)
+            self._nobodys.append((now + LATE_S, partial(self._anonymous, target, operation, moment, why, running)))
 
     def _tell_by(
         self,
@@ -163,18 +161,19 @@ class Telling:
         writes = operation is not FileOperation.READ
         self.tell_named(target, operation, Opener(key, 0, way, writes, exe, argv, at))
 
-    def _may_mean(self, key: ProcessKey, path: str) -> bool:
-        process = self._known(key)
-        return process is None or suspects.may_mean(process, path)
-
     def _anonymous(
         self,
         target: Target,
         operation: FileOperation,
         at: Millis,
         why: str,
-        first: tuple[ProcessKey, ...],
+        non_blocking: tuple[ProcessKey, ...],
     ) -> None:
+        running = [(key, self._known(key)) for key in non_blocking]
+        first = [key for key, one in running if one is None or suspects.may_mean(one, target.path)]
+        if len(first) == 1 and self._known(first[0]) is not None:
+            self._tell_by("exec", first[0], target, operation, at)
+            return
         guarded, others = self._lived(at, HEARD_MS)
         alone = None
         if operation is FileOperation.READ and not guarded and not first:
