@@ -135,17 +135,25 @@ def test_signal_through_a_folder_of_proc(running: Guard) -> None:
     assert running.holder.poll() is None
 
 
+def _lasting_threads(pid: int) -> set[int]:
+    """Return the threads of a process when they are three or more, without those that are about to end."""
+    deadline, before = time.monotonic() + 5, set[int]()
+    while True:
+        threads = set(map(int, os.listdir(f"/proc/{pid}/task")))
+        if len(threads) >= 3 and threads == before:
+            return threads
+        assert time.monotonic() < deadline
+        before = threads
+        time.sleep(0.3)
+
+
 @pytest.mark.parametrize("call", ["tkill", "affinity"])
 def test_threads_of_ours(running: Guard, call: str) -> None:
     """Naming one of the supervisor's threads is the same as naming the supervisor."""
     supervisor = running.supervisor()
     subprocess.run(running.command("true"))
-    with subprocess.Popen(running.command("sleep", "3")) as sleeper:
-        deadline = time.monotonic() + 5
-        while len(threads := os.listdir(f"/proc/{supervisor}/task")) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        thread = max(map(int, threads))
+    with subprocess.Popen(running.command("sleep", "10")) as sleeper:
+        thread = max(_lasting_threads(supervisor))
         code = {
             "tkill": "import ctypes; libc = ctypes.CDLL(None, use_errno=True); "
             f"print(libc.syscall({abi.calls()['tkill']}, {thread}, 9), ctypes.get_errno())",

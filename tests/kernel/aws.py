@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 TOKEN = "session-token-of-the-test"
 ANSWER = "the-secret-that-the-service-returns"
 REQUEST_ID = "11111111-2222-3333-4444-555555555555"
-SECRETS = (KEY_ID, SECRET_KEY, SECRET_KEY[:20], TOKEN, ANSWER, "object-body", "a-private-key-name", "Signature=")
+SECRETS = (KEY_ID, SECRET_KEY, SECRET_KEY[:20], TOKEN, ANSWER, "object-body", "a-private-key-name")
 """What no message may contain, whatever the SDK."""
+_SIGNATURE = re.compile(r"(?<![A-Za-z])Signature=")
+"""Nor a signature; git has settings whose names only end like one."""
 _XML = {
     b"GetCallerIdentity": "<GetCallerIdentityResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'>"
     "<GetCallerIdentityResult><Arn>a</Arn><UserId>u</UserId><Account>1</Account></GetCallerIdentityResult>"
@@ -32,7 +35,9 @@ _OBJECTS = (
 
 def leaked(text: str) -> list[str]:
     """Return each secret that stands in a text, with what stands around it."""
-    return [text[max(0, text.index(one) - 120) :][:240] for one in SECRETS if one in text]
+    found = [text.index(one) for one in SECRETS if one in text]
+    found += [match.start() for match in _SIGNATURE.finditer(text)]
+    return [text[max(0, at - 120) :][:240] for at in found]
 
 
 class _Answers(BaseHTTPRequestHandler):

@@ -15,6 +15,7 @@ import pytest
 from nbsentinel.events import FileAccess, FileOperation, Millis, Process, ProcessKey, SensorState, Tamper, TamperKind
 from nbsentinel.sensors.base import Lane
 from nbsentinel.sensors.files.catalogue import Pattern, Use
+from nbsentinel.sensors.files.lessees import Opener
 from nbsentinel.sensors.files.places import Target
 from nbsentinel.sensors.files.sensor import FileSensor
 from nbsentinel.sensors.files.telling import CANDIDATES, Telling
@@ -257,6 +258,27 @@ def test_a_program_that_nobody_knows_is_a_candidate_at_most() -> None:
     telling.tell_unnamed(Target("/nonexistent/file", "netrc", Use.READ), FileOperation.READ, 1.0, "x", [key])
     settle(telling)
     assert [(one.key, one.certainty, one.candidates) for one in told] == [(None, "unknown: x", (key,))]
+
+
+def test_an_image_that_is_not_known_yet_is_waited_for() -> None:
+    """Who opens as one program is not told while the pipeline knows it as the one before, or not before its time."""
+    target = Target("/nonexistent/file", "aws", Use.READ)
+    before = process(7)
+    after = msgspec.structs.replace(before, exe="/usr/bin/cat", argv=("cat", "file"))
+    opener = Opener(before.key, 7, "lease", False, b"/usr/bin/cat", b"cat\0file\0", Millis(1))
+    for executed in (True, False):
+        told: list[FileAccess] = []
+        known = {before.key: before}
+        telling = Telling(lambda item, told=told: not told.append(item), lambda _: [], tuple, known.get)  # type: ignore[misc, arg-type]
+        telling.tell_named(target, FileOperation.READ, opener)
+        telling.tell_late()
+        assert told == []
+        if executed:
+            known[before.key] = after
+            telling.tell_late()
+            assert telling.next_due() is None
+        settle(telling)
+        assert [item.key for item in told] == [before.key]
 
 
 @pytest.mark.parametrize(

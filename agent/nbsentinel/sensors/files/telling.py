@@ -70,7 +70,7 @@ class Telling:
         """Tell of an access by a process, as soon as the pipeline knows it."""
         if not self._repeats.is_new((target.path, operation, opener.key), time.monotonic()):
             return
-        if self._known(opener.key) is None:
+        if not self._is_known(opener):
             seen = reader.process(opener.key.pid)  # it may be gone when its time has come, and its parent with it
             self._late.append((time.monotonic() + LATE_S, target, operation, opener, seen))
         else:
@@ -81,10 +81,11 @@ class Telling:
         now = time.monotonic()
         for _ in range(len(self._late)):
             due, target, operation, opener, seen = self._late.popleft()
-            if self._known(opener.key) is not None:
+            if self._is_known(opener):
                 self._tell(target, operation, opener)
             elif now >= due:
-                self._introduce(opener, seen)
+                if self._known(opener.key) is None:
+                    self._introduce(opener, seen)
                 self._tell(target, operation, opener)
             else:
                 self._late.append((due, target, operation, opener, seen))
@@ -94,6 +95,13 @@ class Telling:
     def next_due(self) -> float | None:
         """Return when `tell_late` wants to be called, or None."""
         return time.monotonic() + LOOK_S if self._late or self._nobodys else None
+
+    def _is_known(self, opener: Opener) -> bool:
+        """Return whether the pipeline knows a process, and knows it as what it was when it opened the file."""
+        process = self._known(opener.key)
+        if process is None or (opener.exe and process.exe != visible(opener.exe)):
+            return False
+        return not opener.argv or process.argv == arguments(opener.argv).argv
 
     def _introduce(self, opener: Opener, seen: Process | None) -> None:
         """Tell of a process that no other sensor has told of: it lived too short, outside the guard."""
