@@ -6,6 +6,7 @@ Nothing here opens a path that the caller named: only files of /proc, so nothing
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import stat
@@ -14,11 +15,18 @@ import struct
 from nbsentinel_guard import proc
 from nbsentinel_guard.seccomp import _libc
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import List, Set, Tuple
+
 CMDLINE_LIMIT = 32768
 ENVIRON_LIMIT = 262144
 PRELOAD_LIMIT = 4096
 MARKERS = (b"LD_PRELOAD", b"LD_AUDIT")
 """Variables that load code into a program before its own."""
+PLAIN_LIMIT = 4096
+ROOM = 65536
+"""How much of a caller's memory is read in one piece."""
 
 _read_memory = _libc.process_vm_readv
 _read_memory.restype = ctypes.c_ssize_t
@@ -45,6 +53,8 @@ class Memory:
         self._vectors = memoryview(self._buffer).cast("Q")
         here = ctypes.addressof((ctypes.c_char * 32).from_buffer(self._buffer))
         self._here, self._there = here, here + 16
+        room = bytearray(ROOM)
+        self._room, self._room_address = memoryview(room), ctypes.addressof((ctypes.c_char * ROOM).from_buffer(room))
 
     def copy(self, pid: int, address: int, target: int, length: int) -> int:
         """Copy `length` bytes to a local address; return how many came."""
@@ -56,10 +66,9 @@ class Memory:
         return max(0, got)
 
     def read(self, pid: int, address: int, length: int) -> bytes:
-        """Return up to `length` bytes; fewer where a page is missing."""
-        buffer = ctypes.create_string_buffer(length)
-        got = self.copy(pid, address, ctypes.addressof(buffer), length)
-        return buffer.raw[:got]
+        """Return up to `length` bytes, at most `ROOM`; fewer where a page is missing."""
+        got = self.copy(pid, address, self._room_address, min(length, ROOM))
+        return bytes(self._room[:got])
 
     def text(self, pid: int, address: int, limit: int = 4096) -> bytes:
         """Return a string up to its zero byte; the page behind it may be missing, so it is read page by page."""
@@ -70,6 +79,22 @@ class Memory:
             if not part or b"\0" in part:
                 break
         return found
+
+    def start_of(self, pid: int, fields: List[bytes]) -> Tuple[bytes, bytes]:
+        """Return the arguments and the environment that an image was started with, as /proc gives them.
+
+        Args:
+            pid: The process.
+            fields: Of its stat, from the state on; where they and we may, both are read at once.
+        """
+        begin, middle, second, end = map(int, fields[45:49]) if len(fields) >= 49 else (0, 0, 0, 0)
+        if 0 < begin <= middle <= second <= end <= begin + ROOM:
+            block = self.read(pid, begin, end - begin)
+            if len(block) == end - begin:
+                return block[: middle - begin][:CMDLINE_LIMIT], block[second - begin :]
+        base = b"/proc/%d/" % pid
+        environment = proc.read_bytes(base + b"environ", ENVIRON_LIMIT)
+        return proc.read_bytes(base + b"cmdline", CMDLINE_LIMIT) or b"", environment or b""
 
 
 def endpoint(claim: bytes) -> tuple[str, int] | None:
@@ -105,7 +130,12 @@ def identify(tid: int) -> tuple[int, int] | None:
 
 def leader(tid: int) -> int:
     """Return the process that a thread belongs to; a number that is no thread stands for itself."""
-    return proc.status_number(tid, b"Tgid", tid)
+    try:
+        descriptor = os.pidfd_open(tid)  # there is none for another thread (man 2 pidfd_open); cheaper than /proc
+    except (OSError, OverflowError, AttributeError):  # AttributeError: before Python 3.9
+        return proc.status_number(tid, b"Tgid", tid)
+    os.close(descriptor)
+    return tid
 
 
 def group(pid: int) -> int:
@@ -148,17 +178,21 @@ def streams(pid: int) -> tuple[bytes, bytes, bytes]:
     return link(base + b"0") or b"", link(base + b"1") or b"", link(base + b"2") or b""
 
 
-def preloads(pid: int) -> bytes:
+def preloads(environment: bytes) -> bytes:
     """Return the variables that load code into a process before its own, as NAME=value joined by blanks."""
-    environment = b"\0" + (proc.read_bytes(b"/proc/%d/environ" % pid, ENVIRON_LIMIT) or b"")
-    if b"\0LD_" not in environment:
+    if b"LD_" not in environment:
         return b""
+    environment = b"\0" + environment
     found = []
     for marker in MARKERS:
         _, present, rest = environment.partition(b"\0" + marker + b"=")
         if present:
             found.append(marker + b"=" + rest.partition(b"\0")[0][:PRELOAD_LIMIT])
     return b" ".join(found)
+
+
+_plain: Set[Tuple[int, int, int]] = set()
+"""Files without capabilities, as device, inode and time of their last change, which giving them some would move."""
 
 
 def gives_rights(pid: int) -> bool:
@@ -168,7 +202,14 @@ def gives_rights(pid: int) -> bool:
         found = os.stat(path)
         if found.st_mode & (stat.S_ISUID | stat.S_ISGID):
             return True
+        identity = found.st_dev, found.st_ino, found.st_ctime_ns
+        if identity in _plain:
+            return False
         os.getxattr(path, b"security.capability")
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            if len(_plain) >= PLAIN_LIMIT:
+                _plain.clear()
+            _plain.add(identity)
         return False
     return True

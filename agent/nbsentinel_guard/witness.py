@@ -262,6 +262,7 @@ class Witness:
         self._table.learn(pid, pid, start)
         base = b"/proc/%d/" % pid
         parent = int(fields[1])
+        argv, environment = self._memory.start_of(pid, fields)
         attempted = self._table.attempts.pop(pid, (b"", b"", b"", b""))
         exe, streams, flags = evidence.link(base + b"exe"), evidence.streams(pid), 0
         if exe is None:
@@ -280,9 +281,9 @@ class Witness:
             exe=exe,
             cwd=evidence.link(base + b"cwd") or b"",
             streams=streams,
-            preloads=evidence.preloads(pid),
+            preloads=evidence.preloads(environment),
             attempted=attempted[0],
-            argv=proc.read_bytes(base + b"cmdline", evidence.CMDLINE_LIMIT) or b"",
+            argv=argv,
         )
 
     def _hide(self, slot: Slot) -> None:
