@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from nbsentinel.context.objects import Activity, KernelObject, ObjectKind, Socket
 from nbsentinel.context.processes import ProcessTable
-from nbsentinel.detect.loop_evidence import LoopVerdict, Orders, Owner, Variety, Weight
-from nbsentinel.detect.loops import CommandLoops
+from nbsentinel.detect.loops.commands import CommandLoops
+from nbsentinel.detect.loops.evidence import LoopVerdict, Orders, Owner, Variety, Weight
 from nbsentinel.events import (
     Connect,
     Connection,

@@ -21,8 +21,8 @@ from nbsentinel.detect import reports
 from nbsentinel.detect.evidence import Evidence, render_path, shown, shown_candidates, stranger
 from nbsentinel.detect.incidents import Incidents, Kin
 from nbsentinel.detect.kinship import Kinship
-from nbsentinel.detect.loop_evidence import LoopVerdict, loop_fields
-from nbsentinel.detect.loops import CommandLoops
+from nbsentinel.detect.loops.commands import CommandLoops
+from nbsentinel.detect.loops.evidence import LoopVerdict, loop_fields
 from nbsentinel.detect.remote import RemoteControl, Verdict
 from nbsentinel.detect.rules.correlate import Correlator, Fired
 from nbsentinel.detect.rules.matcher import Matcher

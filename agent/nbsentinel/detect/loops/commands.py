@@ -3,7 +3,7 @@
 What remains is an order of events. Bytes come in on a remote connection, within a moment a program is executed, it
 ends, and bytes go out on the same connection; or a connection is made before and after it. The kernel tells when bytes
 last moved on each TCP connection and how many segments with data there were in each direction, so it is also known
-whether the peer spoke without having been asked. `loop_evidence` says what that is worth.
+whether the peer spoke without having been asked. `evidence` says what that is worth.
 
 A process that executes a command is looked at when it does, and again shortly after, until the command is over and
 answered. Nothing here keeps time: the clock comes in with each call.
@@ -21,8 +21,8 @@ from nbsentinel.context.processes import ProcessTable
 from nbsentinel.context.programs import by_name
 from nbsentinel.detect import dataflow
 from nbsentinel.detect.interpreters import InterpreterInput, InterpreterKind, classify
-from nbsentinel.detect.loop_channels import Channel, Channels
-from nbsentinel.detect.loop_evidence import (
+from nbsentinel.detect.loops.channels import Channel, Channels
+from nbsentinel.detect.loops.evidence import (
     BRIEF_ORDER,
     GREETING_PORTS,
     LoopVerdict,
@@ -36,9 +36,9 @@ from nbsentinel.detect.loop_evidence import (
     variety,
     weigh,
 )
-from nbsentinel.detect.loop_lineage import SHELLS, executor, is_captured, is_on_socket, speaks_for
-from nbsentinel.detect.loop_orders import ORDER_MS, Conversations, Order
-from nbsentinel.detect.loop_polls import METADATA, QUIET_PORTS, Polls, Talk
+from nbsentinel.detect.loops.lineage import SHELLS, executor, is_captured, is_on_socket, speaks_for
+from nbsentinel.detect.loops.orders import ORDER_MS, Conversations, Order
+from nbsentinel.detect.loops.polls import METADATA, QUIET_PORTS, Polls, Talk
 from nbsentinel.events import Connect, ConnectStage, Endpoint, Exec, ProcessKey
 
 AFTER_END_MS = 1_000

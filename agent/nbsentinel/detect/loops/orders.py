@@ -11,8 +11,8 @@ from collections import deque
 import msgspec
 
 from nbsentinel.context.objects import Activity
-from nbsentinel.detect.loop_channels import Channel
-from nbsentinel.detect.loop_evidence import BRIEF_ORDER, SHORT_ORDER, Orders
+from nbsentinel.detect.loops.channels import Channel
+from nbsentinel.detect.loops.evidence import BRIEF_ORDER, SHORT_ORDER, Orders
 from nbsentinel.events import Inode, ProcessKey
 
 ORDER_MS = 300
