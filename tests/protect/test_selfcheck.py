@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +132,29 @@ def test_unreadable_testament_is_none() -> None:
     estate = Estate()
     estate.leave(b"nonsense")
     assert testament.left(estate) is None
+
+
+@pytest.mark.parametrize("name", ["spool.db", "spool.db-wal"])
+@pytest.mark.parametrize(
+    ("harm", "how"),
+    [
+        (lambda path: path.unlink(), "removed"),
+        (lambda path: (path.rename(path.with_suffix(".old")), path.write_bytes(b"x" * 10)), "replaced"),
+        (lambda path: os.truncate(path, 0), "emptied"),
+        (lambda path: os.truncate(path, 5), None),
+        (lambda path: path.write_bytes(b"x" * 20), None),
+    ],
+)
+def test_the_spool_is_watched(
+    bench: Bench, tmp_path: Path, name: str, harm: Callable[[Path], object], how: str | None
+) -> None:
+    """A file of the spool that is removed, replaced or emptied is told of; growing and shrinking are SQLite's own."""
+    for each in ("spool.db", "spool.db-wal"):
+        (tmp_path / each).write_bytes(b"x" * 10)
+    bench.check.check(tmp_path / "spool.db", ())
+    bench.told.clear()
+    harm(tmp_path / name)
+    bench.check.check(tmp_path / "spool.db", ())
+    about = [(tamper.target, tamper.detail) for tamper in bench.told if str(tmp_path) in tamper.target]
+    assert about == ([(str(tmp_path / name), f"{how} while it is in use")] if how else [])
+    bench.close()

@@ -61,7 +61,7 @@ class SelfCheck:
         self._asked: deque[int] = deque(maxlen=64)
         self._blind = self._left = False
         self._unsaved: tuple[Entry, ...] = ()
-        self._spool_seen: dict[str, tuple[int, int] | None] = {}
+        self._spool_seen: dict[str, os.stat_result | None] = {}
         self.restart = False
         """Whether the agent should end and be started again by its keeper."""
         self.stopped_by: dict[str, int] = {}
@@ -180,14 +180,12 @@ class SelfCheck:
     def _check_spool(self, spool: Path) -> None:
         for path in (spool, spool.with_name(spool.name + "-wal")):
             try:
-                found = path.stat()
-                now: tuple[int, int] | None = (found.st_dev, found.st_ino)
+                now: os.stat_result | None = path.stat()
             except OSError:
                 now = None
             before = self._spool_seen.get(str(path))
             self._spool_seen[str(path)] = now
-            if before is not None and now != before:
-                how = "removed" if now is None else "replaced"
+            if before is not None and (how := _harm(before, now)):
                 self._tell(TamperKind.FILES_CHANGED, str(path), f"{how} while it is in use")
 
     # Telling of it
@@ -228,3 +226,12 @@ def _state(pid: int) -> str:
             return file.read().rpartition(b")")[2].split()[0].decode("ascii", "replace")
     except (OSError, IndexError):
         return ""
+
+
+def _harm(before: os.stat_result, now: os.stat_result | None) -> str:
+    """Return what was done to a file of the spool: SQLite shortens it, but never replaces or empties it."""
+    if now is None:
+        return "removed"
+    if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
+        return "replaced"
+    return "emptied" if before.st_size and not now.st_size else ""
