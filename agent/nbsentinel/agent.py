@@ -49,7 +49,7 @@ from nbsentinel.watch import Watch
 BATCH = 500
 """Observations taken from one lane in one turn of the pipeline."""
 DRAIN_S = 3.0
-"""Longest time for delivering what waits when the agent is told to stop."""
+"""Longest waits when the agent is told to stop: for a self-test that runs, and for delivering what waits."""
 LONGEST_WAIT_S = 0.5
 HOUSEKEEPING_S, LOOK_S = 5.0, 1.0
 CLOSINGS = 20
@@ -117,8 +117,8 @@ class Agent:
         )
         self._server = LocalServer(config.run_dir, self._spool, self.status, roster.who, self._drills.answer)
         self._usage, self._governor = Usage(), Governor(config.sensors.processor_limit_percent)
-        self._started = now_ms()
-        self._state = "starting"
+        self._tester = threading.Thread(target=self._test_sensors, name="self-test", daemon=True)
+        self._started, self._state = now_ms(), "starting"
         self._findings = self._observations = self._failures = 0
 
     # Building
@@ -193,47 +193,55 @@ class Agent:
         self._spool.remember("chain", self._recorder.chain_uid)
         self._own.leave(self._recorder.held)
         self._outlets.start()
-        self._close_left_open()
+        self._try(self._close_left_open)
         self._server.start()
         self._watch.start()
         self._drain_lanes()
         for problem in self._rules.problems:
             self._notice(problem)
-        threading.Thread(target=self._test_sensors, name="self-test", daemon=True).start()
+        self._tester.start()
 
     def _close_left_open(self) -> None:
         """Close what the agents before left open: what follows is told as new incidents."""
+        self._recorder.record(startup.closings(self._spool, now_ms()))
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do something that must not end the watch, whatever it meets; a failure is counted and told."""
         try:
-            self._recorder.record(startup.closings(self._spool, now_ms()))
-        except Exception as error:  # noqa: BLE001 - whatever stands in the spool, the watch begins
+            step()
+        except Exception as error:  # noqa: BLE001 - see above
             self._failed(error)
 
     def _test_sensors(self) -> None:
         """Test every sensor at the start and then every ten minutes; a failure is a finding at once."""
-        self._own.take_files()
-        while True:
-            for found in self._watch.test():
-                if found.state is not SensorState.ACTIVE:
-                    self._notice(f"Sensor {found.sensor} is {found.state.value}: {found.why}")
-                if found.state is SensorState.UNAVAILABLE and self._state == "ready":
-                    self._watch.own.put(_failed_test(found))
-            if self._state == "starting":
-                self._state = "ready"
-                self._log("ready", {"chain": self._recorder.chain_uid, "run_dir": str(self._config.run_dir)})
-            self._heartbeat()
-            if self._stop.wait(SELF_TEST_S):
-                return
+        self._try(self._own.take_files)
+        while not self._stop.is_set():
+            self._try(self._test_once)
+            self._stop.wait(SELF_TEST_S)
+
+    def _test_once(self) -> None:
+        tested = self._watch.test()
+        if self._stop.is_set():
+            return  # nothing follows the goodbye
+        for found in tested:
+            if found.state is not SensorState.ACTIVE:
+                self._notice(f"Sensor {found.sensor} is {found.state.value}: {found.why}")
+            if found.state is SensorState.UNAVAILABLE and self._state == "ready":
+                self._watch.own.put(_failed_test(found))
+        if self._state == "starting":
+            self._state = "ready"
+            self._log("ready", {"chain": self._recorder.chain_uid, "run_dir": str(self._config.run_dir)})
+        self._heartbeat()
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
-        with contextlib.suppress(OSError):
-            self._log("pipeline error", {"error": f"{type(error).__name__}: {error}", "where": where})
+        self._log("pipeline error", {"error": f"{type(error).__name__}: {error}", "where": where})
 
     def _notice(self, message: str) -> None:
-        self._log(message, {})
         self._recorder.record_own(AgentEvent(at=now_ms(), what=Lifecycle.NOTICE, message=message))
+        self._log(message, {})
 
     def _loop(self) -> None:
         heartbeat = time.monotonic() + self._config.agent.heartbeat_seconds
@@ -363,6 +371,7 @@ class Agent:
         }
 
     def _end(self) -> None:
+        self._tester.join(DRAIN_S)
         for sensor in self._watch.all:
             sensor.stop()
         self._drain_lanes()

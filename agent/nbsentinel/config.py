@@ -150,7 +150,11 @@ class CollectorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     url: Annotated[str, Meta(description="Base URL, for example `https://collector.example.com`; empty for none.")] = ""
     token_file: Annotated[
-        str, Meta(description="File with the one-time enrolment token; read at the first start only.")
+        str,
+        Meta(
+            description="File with the one-time enrolment token; read again when the collector refuses the one that "
+            "followed it."
+        ),
     ] = ""
     ca_bundle: Annotated[
         str, Meta(description="PEM file of the certificate authorities to trust; empty for the usual ones.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 def operator_log(level: str) -> Callable[[str, dict[str, object]], None]:
     """Return a function that writes (event, details) as one line.
+
+    It never raises: a closed terminal, a pipe without a reader or a full disk costs lines, not the watch.
 
     Args:
         level: The least severe level that is written: debug, info, warning or error.
@@ -28,9 +31,10 @@ def operator_log(level: str) -> Callable[[str, dict[str, object]], None]:
     )
 
     def write(event: str, details: dict[str, object]) -> None:
-        if "error" in details or "pid" in details:
-            logger.warning(event, **details)
-        else:
-            logger.info(event, **details)
+        with contextlib.suppress(Exception):
+            if "error" in details or "pid" in details:
+                logger.warning(event, **details)
+            else:
+                logger.info(event, **details)
 
     return write

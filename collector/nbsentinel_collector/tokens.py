@@ -65,7 +65,8 @@ def use(connection: Connection, secret: bytes, token: str, *, agent_uid: str, fi
         ProblemError: Unknown, expired, or another agent's.
         TokenReusedError: Spent for another enrolment already.
     """
-    row = connection.execute(sa.select(tokens).where(tokens.c.sha256 == digest(token))).first()
+    this = tokens.c.sha256 == digest(token)
+    row = connection.execute(sa.select(tokens).where(this)).first()
     if row is None:
         raise ProblemError(403, "unknown-token", "Unknown token", "the token was never issued here")
     if row.agent_uid is not None and row.agent_uid != agent_uid:
@@ -77,9 +78,13 @@ def use(connection: Connection, secret: bytes, token: str, *, agent_uid: str, fi
         return successor
     if row.expires_at is not None and row.expires_at < now_ms():
         raise ProblemError(403, "expired-token", "Expired token", "ask for a new one")
-    connection.execute(
-        tokens.update().where(tokens.c.sha256 == digest(token)).values(used_for=fingerprint, agent_uid=agent_uid)
-    )
+    unspent = tokens.update().where(this, tokens.c.used_for.is_(None))
+    if connection.execute(unspent.values(used_for=fingerprint, agent_uid=agent_uid)).rowcount != 1:
+        # Another request was faster: beyond SQLite a transaction does not keep the others out.
+        spent = connection.execute(sa.select(tokens).where(this)).one()
+        if spent.used_for != fingerprint:
+            raise TokenReusedError(spent.agent_uid)
+        return successor
     connection.execute(
         tokens.insert().values(
             sha256=digest(successor), agent_uid=agent_uid, expires_at=None, used_for=None, note="rotated"

@@ -35,6 +35,28 @@ def test_token_used_twice(collector: Collector) -> None:
     assert collector.alarms() == ["token_reused"]
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_token_presented_twice_at_once(collector: Collector, monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    """A token that another request spends between reading and spending it is good for the same enrolment alone."""
+    token, secret = collector.token(), b"secret"
+    now, answers = tokens.now_ms, list[str]()
+
+    def other_first() -> int:
+        monkeypatch.setattr(tokens, "now_ms", now)
+        answers.append(tokens.use(connection, secret, token, agent_uid="other", fingerprint="a"))
+        return now()
+
+    monkeypatch.setattr(tokens, "now_ms", other_first)
+    with collector.store.write() as connection:
+        if same:
+            answers.append(tokens.use(connection, secret, token, agent_uid="one", fingerprint="a"))
+        else:
+            with pytest.raises(tokens.TokenReusedError) as caught:
+                tokens.use(connection, secret, token, agent_uid="one", fingerprint="b")
+            assert caught.value.agent_uid == "other"
+    assert len(set(answers)) == 1
+
+
 def test_unknown_and_expired_tokens(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     """A made-up or old token is refused."""
     problem(collector.enrol(Agent(), "nbs_x"), 403, "unknown-token")

@@ -1,18 +1,21 @@
 """The file sink: recorded events as OCSF JSON lines in a local file, each exactly once, also after kill -9.
 
-A line is appended with one write. At start the end of the file says how far the last session came: a torn last line is
-cut off, and delivery goes on behind the last whole one.
+A batch is appended as a whole or not at all. At start, and after anything went wrong between appending and remembering,
+the end of the file says how far delivery came: a torn last line is cut off, and delivery goes on behind the last whole
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from nbsentinel.attest import canonical
+from nbsentinel.errors import SpoolError
 from nbsentinel.events import Coverage, SensorState
 from nbsentinel.report.spool import Row, Spool
 
@@ -39,27 +42,20 @@ class FileSink:
         self._lock = threading.Lock()
         self._fd = -1
         self._written = 0
+        self._unsure = True
+        """Whether the cursor may lag behind the file, or the file end with a torn line."""
         self._error = ""
         self.truncations = 0
         """Times that the file was found shorter than what was written, or replaced by another."""
 
     def start(self) -> None:
         """Open the file, mend its end, and deliver what waits."""
-        with self._lock:
-            if self._open():
-                self._resume()
         self.notify()
 
-    def _open(self) -> bool:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._written = os.fstat(self._fd).st_size
-        except OSError as error:
-            self._error = f"{self._path}: {error.strerror}"
-            return False
-        self._error = ""
-        return True
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._written = os.fstat(self._fd).st_size
 
     def _resume(self) -> None:
         """Put the cursor behind the last whole line of the file, where that line is still in the spool."""
@@ -76,36 +72,56 @@ class FileSink:
     def _row_of(self, line: bytes) -> Row | None:
         try:
             event = canonical.decode(line)
-            attestation = event["attestation_list"][0]  # type: ignore[index]
-            return self._spool.find(attestation["chain_uid"], event["metadata"]["sequence"])  # type: ignore[index]
+            chain, sequence = event["attestation_list"][0]["chain_uid"], event["metadata"]["sequence"]  # type: ignore[index]
         except (canonical.CanonicalError, KeyError, IndexError, TypeError):
             return None
+        return self._spool.find(chain, sequence) if isinstance(chain, str) and isinstance(sequence, int) else None
 
     def notify(self) -> None:
-        """Append everything that is recorded and not yet in the file."""
+        """Append everything that is recorded and not yet in the file; what fails is in coverage and tried again."""
         with self._lock:
-            if self._fd < 0 and not self._open():
-                return
             try:
-                self._follow_path()
-                while rows := self._spool.after(self._spool.cursor(self.name), BATCH):
-                    self._append(b"".join(row.line + b"\n" for row in rows))
-                    self._spool.advance(self.name, rows[-1].id)
+                self._deliver()
                 self._error = ""
             except OSError as error:
                 self._error = f"{self._path}: {error.strerror}"
+            except SpoolError as error:
+                self._error = error.message
+            except sqlite3.Error as error:
+                self._error = f"{self._spool.path}: {error}"
+
+    def _deliver(self) -> None:
+        if self._fd < 0:
+            self._open()
+        if self._unsure:
+            self._resume()
+            self._unsure = False
+        self._follow_path()
+        while rows := self._spool.after(self._spool.cursor(self.name), BATCH):
+            self._unsure = True
+            self._append(b"".join(row.line + b"\n" for row in rows))
+            self._spool.advance(self.name, rows[-1].id)
+            self._unsure = False
 
     def look(self) -> None:
         """Notice that the file was cut or removed although nothing happens."""
-        with self._lock, contextlib.suppress(OSError):
-            if self._fd >= 0:
-                self._follow_path()
+        with self._lock:
+            try:
+                if self._fd >= 0:
+                    self._follow_path()
+            except OSError as error:
+                self._error = f"{self._path}: {error.strerror}"
 
     def _append(self, data: bytes) -> None:
-        while data:
-            count = os.write(self._fd, data)
-            self._written += count
-            data = data[count:]
+        """Append all of it or nothing: a line that a full disk has cut must not stand before the next one."""
+        size, done = os.fstat(self._fd).st_size, 0
+        try:
+            while done < len(data):
+                done += os.write(self._fd, data[done:])
+        except OSError:
+            os.ftruncate(self._fd, size)
+            raise
+        self._written += done
 
     def _follow_path(self) -> None:
         """Open the path again when it names another file, and notice a file that has shrunk."""
@@ -123,15 +139,15 @@ class FileSink:
         if moved:
             os.close(self._fd)
             self._fd = -1
-            if not self._open():
-                raise OSError(0, self._error)
+            self._open()
 
     def stop(self, timeout: float) -> None:  # noqa: ARG002 - delivery is immediate
         """Deliver what waits and close the file."""
         self.notify()
         with self._lock:
             if self._fd >= 0:
-                os.fsync(self._fd)
+                with contextlib.suppress(OSError):
+                    os.fsync(self._fd)
                 os.close(self._fd)
                 self._fd = -1
 

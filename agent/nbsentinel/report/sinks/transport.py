@@ -26,6 +26,8 @@ class Problem(NamedTuple):
     detail: str
     chain_uid: str | None = None
     expected_sequence: int | None = None
+    line: int | None = None
+    """Number of the line that is to blame, from 1."""
 
 
 class Enrolled(NamedTuple):
@@ -76,7 +78,7 @@ class Transport:
         """
         import json
 
-        body = json.dumps({"token": token, "line": genesis.decode(), "orphan": orphan}).encode()
+        body = json.dumps({"token": token, "line": genesis.decode(errors="replace"), "orphan": orphan}).encode()
         answer = self._post("/v1/enroll", body, {"Content-Type": "application/json"})
         if isinstance(answer, Problem):
             return answer
@@ -126,14 +128,17 @@ def _judge(url: str, status: int, content: bytes) -> dict[str, object] | Problem
         answer = None
     if status == 200 and isinstance(answer, dict):
         return answer
+    if status == 413 and not isinstance(answer, dict):
+        answer = {"type": f"{_TYPE}too-large", "detail": "somebody on the way to the collector says so"}
     if status < 400 or status >= 500 or status in RETRY_STATUS or not isinstance(answer, dict):
         raise CollectorError(f"{url}: answered {status}", hint="Is this the address of a collector?")
     sequence = answer.get("expected_sequence")
-    chain = answer.get("chain_uid")
+    chain, line = answer.get("chain_uid"), answer.get("line")
     return Problem(
         code=str(answer.get("type", "")).removeprefix(_TYPE),
         title=str(answer.get("title", status)),
         detail=str(answer.get("detail", "")),
         chain_uid=chain if isinstance(chain, str) else None,
         expected_sequence=sequence if isinstance(sequence, int) else None,
+        line=line if isinstance(line, int) and line > 0 else None,
     )
