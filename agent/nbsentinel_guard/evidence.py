@@ -121,11 +121,11 @@ def link(path: bytes) -> bytes | None:
         return None
 
 
-def identify(tid: int) -> tuple[int, int] | None:
-    """Return (process, start time in ticks since boot) of a thread, or None when it is gone."""
+def identify(tid: int) -> tuple[int, int, int] | None:
+    """Return (process, its start in ticks since boot, its parent) of a thread, or None when it is gone."""
     pid = proc.status_number(tid, b"Tgid", 0)
     found = proc.stat_fields(pid) if pid else None
-    return (pid, int(found[1][19])) if found else None
+    return (pid, int(found[1][19]), int(found[1][1])) if found else None
 
 
 def leader(tid: int) -> int:

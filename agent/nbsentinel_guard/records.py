@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import List, NamedTuple, Sequence, Tuple
 
-CONNECT, ATTEMPT, IMAGE, CALL, NAME, HIDDEN, NOTICE = range(1, 8)
+CONNECT, ATTEMPT, IMAGE, CALL, NAME, HIDDEN, NOTICE, FORK = range(1, 9)
 """Kinds of records."""
 HELD, UNREADABLE, PRIVILEGED = 1, 2, 4
 """Flags of an image: its caller waits for the agent; it may not be looked into; its file would give it rights."""
@@ -103,7 +103,10 @@ def read_who(data: bytes) -> Who:
 
 
 def told(who: Who, *texts: bytes) -> bytes:
-    """Return a record of who and some texts: ATTEMPT (path, streams), CALL (name, refused, key, value ...), NAME ..."""
+    """Return a record of who and some texts.
+
+    ATTEMPT (path, streams), CALL (name, refused, key, value ...), FORK (parent, start), NAME (what was asked for) ...
+    """
     return _WHO.pack(*who) + _texts(texts)
 
 

@@ -135,7 +135,7 @@ def describe(tid: int) -> Reader | None:
     known = evidence.identify(tid)
     if known is None:
         return None
-    pid, start = known
+    pid, start, _ = known
     exe = evidence.link(b"/proc/%d/exe" % pid) or b""
     return Reader(tid, pid, start, exe, proc.read_bytes("/proc/%d/cmdline" % pid, ARGV_LIMIT) or b"")
 

@@ -35,12 +35,27 @@ class Table:
         fresh = evidence.identify(tid)
         if fresh is None:
             return (found[0], found[1]) if found else (tid, 0)
-        return self.learn(tid, *fresh)
+        return self.learn(tid, *fresh[:2])
 
-    def meet(self, tid: int) -> None:
-        """Look at a thread that is new to us while it still waits: once it is answered it may be gone."""
-        if tid not in self._known:
-            self.of(tid)
+    def meet(self, tid: int) -> int:
+        """Look at a thread that is new to us while it still waits: once it is answered it may be gone.
+
+        Returns:
+            Its process's parent if the process is new to us as well, a fork that has not executed anything; else 0.
+        """
+        found = self._known.get(tid)
+        if found is not None and time.monotonic() - found[2] < TRUST_S:
+            return 0
+        fresh = evidence.identify(tid)
+        if fresh is None:
+            return 0
+        pid, start, parent = fresh
+        process = self._known.get(pid)
+        self.learn(tid, pid, start)
+        if process is not None and process[1] == start:
+            return 0
+        self.learn(pid, pid, start)
+        return parent
 
     def caller(self, tid: int) -> Tuple[int, int]:
         """Return (pid, start) like `of`, but a start of 0 for a thread that is new to us: its image is read soon."""

@@ -116,13 +116,21 @@ class Witness:
         pid, start = self._table.of(tid)
         return records.Who(self._at, tid, pid, start, slot.words[0])
 
+    def _meet(self, slot: Slot) -> None:
+        """Look at the caller while it waits, and tell of a process that no execution has told of."""
+        parent = self._table.meet(slot.tid)
+        if parent:
+            who = self._who(slot)._replace(call=0)  # what it calls is told by a record of its own
+            fork = records.told(who, b"%d" % parent, b"%d" % self._table.of(parent)[1])
+            self._ring.put(records.FORK, self._index, fork)
+
     # Connections
 
     def _connect(self, slot: Slot) -> None:
         words = slot.words
         length = words[6] & 0xFFFFFFFF
         tid = words[1] & 0xFFFFFFFF
-        self._table.meet(tid)
+        self._meet(slot)
         got = self._memory.copy(tid, words[5], slot.claim_address, min(CLAIM_SIZE, length))
         words[12] = got
         if slot.claim[3] == names.PORT and slot.claim[2] == 0 and got:
@@ -148,7 +156,7 @@ class Witness:
         words[11] |= 2
 
     def _send_to(self, slot: Slot) -> None:
-        self._table.meet(slot.tid)
+        self._meet(slot)
         length = min(slot.words[9] & 0xFFFFFFFF, CLAIM_SIZE) if slot.words[8] else 0
         slot.words[12] = self._memory.copy(slot.tid, slot.words[8], slot.claim_address, length)
         claim = slot.claim_bytes()
@@ -174,7 +182,7 @@ class Witness:
 
     def _send_message(self, slot: Slot) -> None:
         """A name's question through sendmmsg, and connections by sendmsg and sendmmsg with MSG_FASTOPEN."""
-        self._table.meet(slot.tid)
+        self._meet(slot)
         many = self._names[slot.number] == "sendmmsg"
         opens = slot.words[7 if many else 6] & abi.MSG_FASTOPEN
         header = self._memory.read(slot.tid, slot.words[5], 56)
@@ -288,7 +296,7 @@ class Witness:
 
     def _hide(self, slot: Slot) -> None:
         """A process is about to become unreadable: tell what can be seen of it for the last time."""
-        self._table.meet(slot.tid)
+        self._meet(slot)
         who = self._who(slot)
         exe, streams = evidence.link(b"/proc/%d/exe" % who.pid) or b"", evidence.streams(who.pid)
         self._table.remember(self._table.attempts, who.pid, (b"", *streams))
@@ -312,7 +320,7 @@ class Witness:
         if aimed:
             self._refuse(slot, errno.EPERM, name, b"Aimed", b"%d" % aimed)
             return
-        self._table.meet(slot.tid)
+        self._meet(slot)
         told = self._particulars(slot, name, arguments)
         self.answer(slot)
         if told is not None:

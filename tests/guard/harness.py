@@ -95,6 +95,7 @@ READERS: dict[int, Callable[[bytes], Event]] = {
     records.NAME: _texts("name", "name"),
     records.HIDDEN: _texts("hidden", "exe", "fd0", "fd1", "fd2"),
     records.NOTICE: _texts("notice", "what", "why"),
+    records.FORK: _texts("fork", "ppid", "pstart"),
 }
 
 

@@ -97,6 +97,39 @@ def test_outcome_of_connections(site: Site) -> None:
     assert sum(connects(open_port)(event) for event in site.events()) == 1
 
 
+FORK = """
+import os, socket, sys, threading, time
+def connect(port):
+    with socket.socket() as s: s.connect_ex(("127.0.0.1", port))
+first, stays = int(sys.argv[1]), float(sys.argv[2])
+for again in range(2):  # a child, then a child of a child whose parent has ended
+    if os.fork() == 0:
+        if again and os.fork(): os._exit(0)
+        if again: time.sleep(0.2)
+        connect(first + 2 * again)
+        thread = threading.Thread(target=connect, args=(first + 2 * again + 1,)); thread.start(); thread.join()
+        time.sleep(stays)
+        os._exit(0)
+time.sleep(0.6 + stays)
+"""
+
+
+@pytest.mark.parametrize("stays", [0, 1])
+def test_connections_of_forks(site: Site, stays: int) -> None:
+    """What a fork connects to before it executes anything is told with it, though it ends at once."""
+    first = 20 + 4 * stays
+    assert site.run(sys.executable, "-c", FORK, str(first), str(stays)).returncode == 0
+    told = [site.wait(connects(port))["actor"]["process"] for port in range(first, first + 4)]
+    pids = [process["pid"] for process in told]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    command = told[0]["parent_process"]["pid"]
+    for process in told:
+        assert process["cmd_line"].endswith(f"{first} {stays}")
+        above = process["parent_process"]
+        while above["pid"] != command:
+            above = above["parent_process"]
+
+
 FLIP = r"""
 #include <arpa/inet.h>
 #include <pthread.h>

@@ -105,6 +105,7 @@ class GuardSensor:
             records.NAME: self._asked,
             records.CALL: self._called,
             records.HIDDEN: self._hidden,
+            records.FORK: self._forked,
             records.NOTICE: self._noticed,
         }
 
@@ -210,6 +211,15 @@ class GuardSensor:
             self._held[process.key] = listener, image.who.call
         if not self._procfs.adopt(process, self._lane.put, NAME, Millis(image.who.at)):
             self._release(process.key)
+
+    def _forked(self, index: int, payload: bytes) -> None:
+        """A process called that has not executed anything: without this it is known when procfs happens to see it."""
+        who, parent = records.read_told(payload)
+        key = ProcessKey(who.pid, who.start)
+        if self._procfs.key_of(key.pid) != key:
+            root = translate.root_of(self._link.listener(index)[1])
+            before = self._procfs.known(ProcessKey(*map(int, parent)))
+            self._procfs.adopt(translate.fork(key, before, root), self._lane.put, NAME, Millis(who.at))
 
     def _connect(self, _index: int, payload: bytes) -> None:
         record = records.read_connect(payload)

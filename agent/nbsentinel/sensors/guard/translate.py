@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from nbsentinel.events import (
     Connect,
     Connection,
@@ -75,6 +77,18 @@ def process(image: records.Image, root: ProcessKey | None) -> Process:
         preloads=_text(image.preloads),
         unreadable=bool(image.flags & records.UNREADABLE),
     )
+
+
+def fork(key: ProcessKey, parent: Process | None, root: ProcessKey | None) -> Process:
+    """Return a process that has not executed anything, by what it is like or, where it is gone, by its parent."""
+    found = reader.process(key.pid)
+    if found is None or found.key != key:
+        if parent is None:
+            return Process(key=key, parent=None, name="unknown", exe=None, argv=(), argv_length=0, root=root)
+        found = msgspec.structs.replace(
+            parent, key=key, parent=parent.key, started=reader.start_time(key), forked=True, preloads=None
+        )
+    return msgspec.structs.replace(found, root=root)
 
 
 def claimed(record: records.Connect) -> Endpoint | None:

@@ -315,9 +315,10 @@ class ProcfsSensor:
 
     def view(self) -> ProcView:
         """Return a look at the moment for dataflow."""
-        return ProcView(self._process, self._images, self._keys, self.claims.peer)
+        return ProcView(self.known, self._images, self._keys, self.claims.peer)
 
-    def _process(self, key: ProcessKey) -> Process | None:
+    def known(self, key: ProcessKey) -> Process | None:
+        """Return a live process."""
         known = self._known.get(key.pid)
         return known.process if known is not None and known.process.key == key else None
 
