@@ -9,6 +9,7 @@ import pytest
 
 from nbsentinel import config
 from nbsentinel.errors import ConfigError
+from nbsentinel.startup import load_rules
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +45,7 @@ def test_mistakes_name_file_and_key(tmp_path: Path, text: str, key: str, word: s
     "text",
     [
         '[detect]\nrules = "/nowhere/pack.json"',
+        '[detect]\nrules = "/"',
         '[report.collector]\nca_bundle = "/nowhere/ca.pem"',
         '[report.collector]\nurl = "collector.example.com"',
         '[report.file]\npath = "/"',
@@ -55,6 +57,12 @@ def test_paths_and_addresses_that_cannot_be_used(tmp_path: Path, text: str) -> N
     path.write_text(text)
     with pytest.raises(ConfigError):
         config.load(path)
+
+
+def test_rules_that_became_a_folder(tmp_path: Path) -> None:
+    """A pack that cannot be read once the configuration was checked is a mistake that names the key, no crash."""
+    with pytest.raises(ConfigError, match=rf"detect\.rules: {tmp_path}"):
+        load_rules(config.parse(f'[detect]\nrules = "{tmp_path}"'))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"x" * (config.FILE_LIMIT + 1)])

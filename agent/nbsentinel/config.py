@@ -274,6 +274,11 @@ def _check_paths(config: Config, source: str) -> None:
     for key, value in readable.items():
         if value and not os.access(value, os.R_OK):
             raise ConfigError(f"{source}: {key}: {value} cannot be read", hint="Check the path and its permissions.")
+    if config.detect.rules and Path(config.detect.rules).is_dir():
+        raise ConfigError(
+            f"{source}: detect.rules: is a folder",
+            hint="`nbsentinel rules compile` makes one file of a folder of rules.",
+        )
     url = config.report.collector.url
     if url and not url.startswith(("https://", "http://")):
         raise ConfigError(

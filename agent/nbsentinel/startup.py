@@ -12,7 +12,7 @@ from nbsentinel.config import Config
 from nbsentinel.context.surface import Surface
 from nbsentinel.detect.rules.exceptions import rule_files
 from nbsentinel.detect.rules.pack import Pack, default_pack, load_pack
-from nbsentinel.errors import NbsentinelError
+from nbsentinel.errors import ConfigError, NbsentinelError
 from nbsentinel.events import Millis, ProcessKey
 from nbsentinel.report import incidents
 from nbsentinel.report.spool import Spool
@@ -58,8 +58,22 @@ def own_key() -> ProcessKey:
 
 
 def load_rules(config: Config) -> Pack:
-    """Return the rule pack that the configuration names, else the one in the package."""
-    return load_pack(Path(config.detect.rules).read_bytes()) if config.detect.rules else default_pack()
+    """Return the rule pack that the configuration names, else the one in the package.
+
+    Raises:
+        ConfigError: It cannot be read.
+        RuleError: It is no rule pack.
+    """
+    path = config.detect.rules
+    if not path:
+        return default_pack()
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"detect.rules: {path}: {error.strerror}", hint="Give a pack that `nbsentinel rules compile` wrote."
+        ) from error
+    return load_pack(content, path)
 
 
 def exception_files(config: Config) -> list[str]:

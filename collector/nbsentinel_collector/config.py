@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from nbsentinel.errors import ConfigError
 
@@ -52,7 +55,8 @@ def load(path: Path) -> CollectorConfig:
     """Read and check a configuration file.
 
     Raises:
-        ConfigError: It cannot be read, or a key is unknown or of the wrong type; names file and key.
+        ConfigError: It cannot be read, a key is unknown or of the wrong type, or names what is not there; names file
+            and key.
     """
     hint = "`nbsentinel collector config-example` prints one."
     try:
@@ -70,7 +74,27 @@ def load(path: Path) -> CollectorConfig:
         raise ConfigError(f"{path}: {place.strip('`.') or 'collector'}: {message}", hint=hint) from error
     if bool(config.tls_certificate) != bool(config.tls_key):
         raise ConfigError(f"{path}: collector: tls_certificate and tls_key belong together", hint=hint)
+    for key in ("tls_certificate", "tls_key"):
+        name = getattr(config, key)
+        if name and not (Path(name).is_file() and os.access(name, os.R_OK)):
+            raise ConfigError(f"{path}: {key}: {name} cannot be read", hint="Give the path of a PEM file.")
+    _check_database(config.database, path)
     return msgspec.structs.replace(config, database=_absolute(config.database, path.parent))
+
+
+def _check_database(url: str, path: Path) -> None:
+    """Check what can be told of a database without opening it; the URL may hold a password and is not shown."""
+    example = '"sqlite:///collector.db", "postgresql+psycopg://user@host/name"'
+    try:
+        make_url(url).get_dialect().import_dbapi()
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: database: is no URL of a known kind of database", hint=f"Give an SQLAlchemy URL: {example}."
+        ) from error
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: database: needs {error.name}", hint=f"Install it, or name a driver that is there: {example}."
+        ) from error
 
 
 def _absolute(url: str, folder: Path) -> str:

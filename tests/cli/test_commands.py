@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,72 @@ def test_errors(arguments: list[str], code: int, words: str, capsys: pytest.Capt
     err = capsys.readouterr().err
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ('database = "sqlite:////nowhere/collector.db"', 4, "sqlite:////nowhere/collector.db: unable to open"),
+        ('database = "nonsense"', 2, "database: is no URL"),
+        ('database = "nonsense://h/name"', 2, "database: is no URL"),
+        ('database = "postgresql://h:port/name"', 2, "database: is no URL"),
+        (
+            'tls_certificate = "/nowhere/cert.pem"\ntls_key = "/nowhere/key.pem"',
+            2,
+            "tls_certificate: /nowhere/cert.pem",
+        ),
+        ('tls_certificate = "/dev/null"\ntls_key = "/"', 2, "tls_certificate: /dev/null"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [[], ["token"]])
+def test_errors_of_the_collector(
+    arguments: list[str], text: str, code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A database or certificate that cannot be used is said at the start, by every command, in two lines."""
+    path = tmp_path / "collector.toml"
+    path.write_text(f"[collector]\n{text}\n")
+    assert run(["collector", *arguments, "--config", str(path)]) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert len(err.splitlines()) == 2
+
+
+def test_collector_without_a_driver(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database whose driver is not installed is said without the password in its URL."""
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    path = tmp_path / "collector.toml"
+    path.write_text('[collector]\ndatabase = "postgresql+psycopg2://user:hunter2@h/name"\n')
+    assert run(["collector", "--config", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert "database: needs psycopg2" in err
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["config", "reference"], 0),
+        (["--help"], 0),
+        (["rules", "--help"], 0),
+        (["rules", "list"], 0),
+        (["rules", "list", "--json"], 0),
+        (["verify", "/dev/stdin", "--keys", "KEYS"], 1),
+        (["verify", "/dev/stdin", "--keys", "KEYS", "--json"], 1),
+    ],
+)
+def test_reader_that_goes_away(arguments: list[str], code: int, tmp_path: Path) -> None:
+    """Whoever reads no further (`| head`) is told of no failure; what does not verify does not verify for that."""
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"chains": {}}')
+    unread, output = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-m", "nbsentinel", *(str(keys) if name == "KEYS" else name for name in arguments)]
+    with open(output, "wb") as pipe:
+        done = subprocess.run(command, input=b"{}\n", stdout=pipe, stderr=subprocess.PIPE, check=False)
+    assert done.stderr == b""
+    assert done.returncode == code
 
 
 def test_rules_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -283,4 +283,4 @@ def test_rules_see_every_candidate_and_findings_a_few(tmp_path: Path, expected: 
     found = bench.engine.observe([EnvironSweep(at=Millis(3_000), decoys=1, candidates=keys, source="files")])
     assert [finding.title for finding in found] == ([] if expected else ["Sweep"])
     for finding in found:
-        assert finding.fields["CandidateCommandLine"] == "/bin/p0; /bin/p1; /bin/p2"
+        assert finding.fields["CandidateCommandLine"] == "/bin/p0\n/bin/p1\n/bin/p2"

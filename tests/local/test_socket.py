@@ -84,15 +84,16 @@ def test_newest_findings_and_those_after(agent: Agent) -> None:
     assert numbers(agent, limit=0) == []
 
 
-def test_following(agent: Agent) -> None:
-    """A follower sees each new finding once, as it is recorded."""
+@pytest.mark.parametrize(("limit", "expected"), [(20, [1, 2, 3, 4, 5, 6]), (1, [2, 3, 4, 5, 6]), (0, [3, 4, 5, 6])])
+def test_following(agent: Agent, limit: int, expected: list[int]) -> None:
+    """A follower sees the newest findings that it asked for, also none of them, and each new one once, as it comes."""
     agent.find(2)
     seen: list[int] = []
 
     def follow() -> None:
-        for answer in ask(agent.run_dir, {"request": "findings", "follow": True}):
+        for answer in ask(agent.run_dir, {"request": "findings", "follow": True, "limit": limit}):
             seen.append(answer["finding"]["event"]["n"])
-            if len(seen) == 6:
+            if len(seen) == len(expected):
                 return
 
     thread = threading.Thread(target=follow)
@@ -102,7 +103,7 @@ def test_following(agent: Agent) -> None:
         agent.find(2)
     thread.join(5)
     assert not thread.is_alive()
-    assert seen == [1, 2, 3, 4, 5, 6]
+    assert seen == expected
 
 
 @pytest.mark.parametrize(

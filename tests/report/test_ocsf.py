@@ -21,6 +21,7 @@ from nbsentinel.attest.verify import verify_genesis
 from nbsentinel.context.cells import Cells
 from nbsentinel.context.origins import Origins
 from nbsentinel.context.processes import ProcessTable
+from nbsentinel.detect.evidence import shown_candidates
 from nbsentinel.detect.incidents import Incidents, Kin
 from nbsentinel.events import (
     AgentEvent,
@@ -58,6 +59,7 @@ from nbsentinel.report import ocsf
 from nbsentinel.report.fit import EVENT_LIMIT
 from nbsentinel.report.incidents import closing, left_open
 from nbsentinel.report.ocsf_drill import LABEL, as_test
+from nbsentinel.report.ocsf_findings import CANDIDATE_LIMIT
 from nbsentinel.text import MAX_SAFE_INTEGER, arguments, visible
 from support.findings import finding
 
@@ -375,14 +377,21 @@ def test_what_kernels_tell(
     assert kernel["pid"] == process.key.pid
 
 
-def test_secrets_of_kernels_do_not_leave() -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "curl -H 'Authorization: Bearer abcdefghijklmnop' --password hunter2hunter2",
+        "curl -u admin:hunter2 https://example.com; mysql -phunter2; sshpass -p hunter2 ssh example.com",
+    ],
+)
+def test_secrets_of_kernels_do_not_leave(line: str) -> None:
     """A secret in a command line that a cell ran is not in the event."""
     audit = KernelAudit(
         at=Millis(1),
         key=ProcessKey(1, 1),
         thread=1,
         name="os.system",
-        arguments={"CommandLine": "curl -H 'Authorization: Bearer abcdefghijklmnop' --password hunter2hunter2"},
+        arguments={"CommandLine": line},
         source="kernels",
     )
     process = Process(key=ProcessKey(1, 1), parent=None, name="python", exe=None, argv=(), argv_length=0)
@@ -514,6 +523,21 @@ def test_secrets_of_steps_do_not_leave() -> None:
     event = ocsf.finding(value, ocsf.Reporter(agent_uid="a", version="0", surface={}))
     assert len(event["finding_info"]["related_events"]) == 2  # type: ignore[index]
     assert secret not in str(event)
+
+
+def test_secrets_of_candidates_do_not_leave() -> None:
+    """A secret of one who could have done it is not in the event, also where what is shown of it ends in its middle."""
+    lines = ["curl -u admin:hunter2 https://example.com", "x" * 130 + " https://user:hunter2hunter2hunter2@h/", "ls"]
+    told = shown_candidates({"CandidateCommandLine": lines, "CandidateRoot": "1@1"})
+    who = Process(key=ProcessKey(1, 1), parent=None, name="x", exe=None, argv=(), argv_length=0)
+    value = finding(who, **{name: str(text) for name, text in told.items()})
+    event: dict[str, Any] = ocsf.finding(value, ocsf.Reporter(agent_uid="a", version="0", surface={}))
+    assert "hunter2" not in str(event)
+    (shown,) = [item["value"] for item in event["enrichments"] if item["name"] == "CandidateCommandLine"]
+    first, second, third = shown.split("; ")
+    assert (first, third) == ("curl -u admin:<redacted:password> https://example.com", "ls")
+    assert second.startswith("xxx")
+    assert len(second) <= CANDIDATE_LIMIT
 
 
 def test_secrets_do_not_leave() -> None:

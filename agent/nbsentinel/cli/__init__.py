@@ -1,13 +1,17 @@
 """The command line: one file per command, loaded only when it is used.
 
 Exit codes: 0 done, 1 the answer is no (something does not verify, a demo step did not happen), 2 wrong usage or
-configuration, 3 no agent answers, 4 something outside refused (disk, collector, permissions), 130 interrupted.
+configuration, 3 no agent answers, 4 something outside refused (disk, collector, permissions), 130 interrupted. A reader
+that went away (`| head`) is no failure.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -27,6 +31,7 @@ COMMANDS = {
     "collector": "Run the collector that receives and verifies events.",
     "demo": "See a reverse shell in a notebook cell detected, signed, delivered and verified.",
 }
+_STDOUT = 1
 EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 4, 130
 
 
@@ -43,9 +48,47 @@ class _Commands(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line; help and version are printed already here."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError:
+            if not _is_unread():
+                raise
+            raise click.exceptions.Exit(0) from None
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a reader that has had enough is no failure, whatever click and rich make of it."""
+        answer: object = 0
+        try:
+            try:
+                answer = super().invoke(ctx)
+            except click.exceptions.Exit as done:
+                answer = done.exit_code
+            print(end="", flush=True)  # does nothing where there is no standard output at all
+        except BrokenPipeError:
+            if not _is_unread():
+                raise
+        except SystemExit as done:
+            if not isinstance(done.__context__, BrokenPipeError):
+                raise
+        return answer
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _is_unread() -> bool:
+    """Return whether standard output is a pipe that nobody reads any more; if so, what is left for it goes nowhere."""
+    output = select.poll()
+    output.register(_STDOUT, 0)
+    if not any(state & select.POLLERR for _, state in output.poll(0)):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDOUT)
+    os.close(nowhere)
+    return True
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -90,7 +133,4 @@ def run(arguments: list[str] | None = None, *, bond: object = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away: nobody wants the rest
-        return 0
     return result if isinstance(result, int) else 0

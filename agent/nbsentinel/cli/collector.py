@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,22 @@ def _need_extra() -> None:
         ) from error
 
 
+@contextmanager
+def _database(config: CollectorConfig) -> Iterator[None]:
+    """Translate what a database says that cannot be used."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise NbsentinelError(
+            f"{make_url(config.database).render_as_string(hide_password=True)}: {reason}",
+            hint="Check `database` in the collector's configuration: its folder, its server, its permissions.",
+        ) from error
+
+
 @click.group("collector", invoke_without_command=True)
 @CONFIG
 @click.pass_context
@@ -46,7 +64,8 @@ def command(context: click.Context, config_path: Path | None) -> None:
     config = _load(config_path)
     from nbsentinel_collector.server import serve
 
-    serve(config)
+    with _database(config):
+        serve(config)
 
 
 @command.command("token")
@@ -59,11 +78,12 @@ def token(config_path: Path | None, note: str, hours: int | None) -> None:
     from nbsentinel_collector.store import Store
     from nbsentinel_collector.tokens import issue
 
-    store = Store(config.database)
-    try:
-        click.echo(issue(store, hours=hours or config.token_hours, note=note))
-    finally:
-        store.close()
+    with _database(config):
+        store = Store(config.database)
+        try:
+            click.echo(issue(store, hours=hours or config.token_hours, note=note))
+        finally:
+            store.close()
 
 
 @command.command("config-example")

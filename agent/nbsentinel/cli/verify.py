@@ -41,12 +41,14 @@ def command(file: BinaryIO, keys: Path, heads: Path | None, as_json: bool) -> No
         raise ConfigError(f"{file.name}: cannot be read: {error.strerror}") from error
     if not report.lines and report.verified:
         raise ConfigError(f"{file.name}: holds no event", hint="There is nothing to verify. Was the export complete?")
-    if as_json:
-        _print_json(report)
-    else:
-        _show(report)
-    if not report.verified:
-        raise click.exceptions.Exit(1)
+    try:
+        if as_json:
+            _print_json(report)
+        else:
+            _show(report)
+    finally:
+        if not report.verified:  # also to a reader that went away: `| head` must not make it verify
+            raise click.exceptions.Exit(1)
 
 
 def _load(path: Path, parse: Callable[[bytes], _T]) -> _T:

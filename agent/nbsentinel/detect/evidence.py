@@ -11,8 +11,9 @@ from nbsentinel.detect.dataflow import Flow, Path
 from nbsentinel.detect.incidents import Kin
 from nbsentinel.events import Confidence, Connection, Process, ProcessKey
 
-CANDIDATES, LINE_LIMIT = 3, 160
-"""Command lines of candidates that a finding shows, and characters of each."""
+CANDIDATES, LINE_LIMIT = 3, 4_096
+"""Command lines of candidates that a finding has, and characters of each: far more than is shown, because secrets are
+taken out before that is cut."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -35,12 +36,15 @@ def shown(behaviour: Mapping[str, object]) -> dict[str, str]:
 
 
 def shown_candidates(candidates: Mapping[str, object]) -> dict[str, object]:
-    """Return what a finding shows of those who could have done what nobody is known to have done, the newest first."""
+    """Return what a finding has of those who could have done what nobody is known to have done, the newest first.
+
+    Their command lines are a line each: a process's arguments hold no line end (`nbsentinel.text`).
+    """
     lines = candidates.get("CandidateCommandLine")
     if not isinstance(lines, list):
         return {}
     told = [line if len(line) <= LINE_LIMIT else line[: LINE_LIMIT - 1] + "…" for line in lines[:CANDIDATES]]
-    return {"CandidateRoot": candidates["CandidateRoot"], "CandidateCommandLine": "; ".join(told)}
+    return {"CandidateRoot": candidates["CandidateRoot"], "CandidateCommandLine": "\n".join(told)}
 
 
 def stranger(key: ProcessKey) -> Process:

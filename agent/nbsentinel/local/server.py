@@ -129,8 +129,9 @@ class LocalServer:
             rows = self._spool.after(after, limit, class_uid=FINDING_CLASS)
             cursor = after
         else:
-            rows = self._spool.latest(limit, FINDING_CLASS)
-            cursor = 0
+            newest = self._spool.latest(max(1, limit), FINDING_CLASS)
+            rows = newest if limit else []
+            cursor = newest[-1].id if newest else 0
         while True:
             with self._news:
                 seen = self._recorded

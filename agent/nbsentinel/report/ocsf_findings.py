@@ -24,6 +24,8 @@ _STATUS = {Phase.OPENED: (1, "New"), Phase.UPDATED: (2, "In Progress"), Phase.CL
 _RISK = ("Info", "Low", "Medium", "High", "Critical")
 TEXT_LIMIT = 200
 """A step shows so much of its command line, evidence and place; its own event has all of it."""
+CANDIDATE_LIMIT = 160
+"""A finding shows so much of each command line of those who could have done it."""
 
 
 def phase(value: Finding) -> Phase:
@@ -130,8 +132,8 @@ def place(value: Origin) -> str:
     return f"{name} ({value.cell_certainty.value}) of {who}"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+def _cut(text: str, limit: int = TEXT_LIMIT) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _evidence(value: Finding) -> Object:
@@ -147,7 +149,14 @@ def _evidence(value: Finding) -> Object:
 
 
 def _enrichments(value: Finding) -> list[Object]:
-    fields = [objects.enrichment(name, redact_text(text)) for name, text in sorted(value.fields.items())]
+    fields = [objects.enrichment(name, _field(name, text)) for name, text in sorted(value.fields.items())]
     doubts = [objects.enrichment("false_positives", "; ".join(value.false_positives))] if value.false_positives else []
     moved = [objects.enrichment("severity", value.severity_why)] if value.severity_why else []
     return [*objects.origin(value.origin), *fields, *doubts, *moved]
+
+
+def _field(name: str, text: str) -> str:
+    """Return a field without secrets; what is cut is cut afterwards, for half a secret is not known for one."""
+    if name != "CandidateCommandLine":
+        return redact_text(text)
+    return "; ".join(_cut(redact_text(line), CANDIDATE_LIMIT) for line in text.split("\n"))

@@ -1,7 +1,7 @@
 """Taking secrets out of text before it is signed. What is signed leaves the machine, and cannot be unsigned.
 
-Every pattern is linear in the length of the text: no nested repetition, bounded runs. The mark says what kind of secret
-stood there. Applying it twice changes nothing.
+Every pattern is linear in the length of the text: bounded runs, and nothing unbounded that could be read in two ways.
+The mark says what kind of secret stood there. Applying it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -45,6 +45,54 @@ _AWS_KEY = (
     r"(?=[A-Za-z0-9/+]{0,39}[A-Z])(?!/)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
 )
 """40 characters of base64 with digits, both cases and a slash or plus: an AWS secret access key, hardly a path."""
+_LONG_USERINFO = r"(://)(?<!ssh://)(?<!sftp://)(?!<redacted)[^\s/@:\"'?#;|&<>()]{16,256}@"
+"""Something long before a URL's host: a token, except where it can only be a user's name."""
+
+_BLANK = r"(?:\s|\\x0[9ad])"
+"""White space, also what `nbsentinel.text` makes of tabs and line ends."""
+_PLAIN = r"(?:[^\s\"';|&<>\\]|\\(?!x0[9ad]|[\"']))"
+_QUOTE = r"(?P<quote>\\?[\"'])?"
+_WORD = rf"(?!<redacted)(?(quote)(?:(?!(?P=quote))[^\n]){{1,4096}}|{_PLAIN}{{1,4096}})"
+"""The rest of a shell's word, up to the quote that began it if one did."""
+_COMMAND = r"(?:[^;|&\n\"'\\]+|\\\\x0a|\\(?!x0a)|(?<=[\s=])(?:\"[^\"]*\"|'[^']*')|[\"'])*"
+"""Everything up to the end of a command in a shell's line, over quoted separators and continued lines."""
+_USER_PROGRAMS = ("curl", "wget", "http", "https")
+_USER_FLAGS = r"-[#0-46aBfgGiIjJklLMnNOpqRsSvZ]{0,12}?[uU]"
+_USER = (
+    rf"(?P<keep>(?:[\s\"']|\\x0[9ad])(?:{_USER_FLAGS}{_BLANK}{{0,3}}"
+    rf"|--(?:proxy-)?user(?:{_BLANK}{{1,3}}|=)){_QUOTE}(?:[^\s:\"'\\]|\\(?!x0[9ad]|[\"'])){{0,256}}:){_WORD}"
+)
+"""`-u name:password`, also joined (`-uname:password`) and after curl's flags (`-sku name:password`)."""
+_LONG_USER = (
+    rf"(?P<keep>--(?:(?<![\w\-]--)|(?<=\\x0[9ad]--))(?:proxy-)?user(?:{_BLANK}{{1,3}}|=){_QUOTE}[^\s:;|&\"'/()@\\]{{0,128}}:)"
+    rf"(?![/~]|\d{{1,5}}(?![^\s\"';|&])){_WORD}"
+)
+"""`--user name:password` of any program, if it is no pair of ids, no address with a port and no path."""
+_PASSWORD_PROGRAMS = ("mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "login")
+"""Programs, and the subcommand of docker and others, whose `-p` is a password."""
+_OTHER_P = r"(?:(?:[\d.]{1,15}:){1,2}\d|(?:ath|ort|rofile|roxy)\b)"
+"""What `-p` has at `docker run --name mysql -p 3306:3306`, and options of one dash that begin with p."""
+_PASSWORD = rf"(?P<keep>(?:[\s\"']|\\x0[9ad])-p{_BLANK}{{0,3}}(?!-|{_OTHER_P}){_QUOTE}){_WORD}"
+_SSHPASS = (
+    rf"(?P<keep>sshpass(?:(?<![\w.\-]sshpass)|(?<=\\x0[9ad]sshpass))(?:{_BLANK}{{1,3}}-(?:v|P{_BLANK}{{0,3}}[^\s\-]{{1,64}})){{0,4}}"
+    rf"{_BLANK}{{1,3}}-p{_BLANK}{{0,3}}{_QUOTE}){_WORD}"
+)
+"""Its own `-p` alone: that of the ssh behind it is a port."""
+_AWS_VALUE = r"(?!/[a-z]{1,16}/)[A-Za-z0-9/+=]{16,4096}"
+_AWS_SETTING = rf"(secret_access_key|session_token)({_BLANK}{{1,3}}[\"']?){_AWS_VALUE}(?![\w./+=~\-])"
+"""`aws configure set aws_secret_access_key KEY`; what follows in a search is a file."""
+
+
+def _of(programs: tuple[str, ...], secret: str, kind: str) -> tuple[re.Pattern[str], _Replacement]:
+    """Return what marks a secret only among the arguments of these programs, wherever in a line they are run.
+
+    A command is taken whole and looked through once: linear, however often it names the program.
+    """
+    names = "|".join(programs)
+    inner, mark = re.compile(secret), rf"\g<keep>{_mark(kind)}"
+    command = re.compile(rf"(?:(?<![\w.\-])|(?<=\\x0[9ad]))(?:{names})(?=[\"']?{_BLANK}){_COMMAND}")
+    return command, lambda match: inner.sub(mark, match.group())
+
 
 _PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
     (re.compile(_PRIVATE_KEY, re.DOTALL), _mark("private-key")),
@@ -60,12 +108,14 @@ _PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
     (re.compile(rf"(?i)([?&]{_QUERY}=)(?!<redacted){_VALUE}"), r"\1" + _mark("query")),
     (re.compile(_ASSIGNED), r"\1\2" + _mark("secret")),
     (re.compile(_FLAG), r"\1\2" + _mark("secret")),
+    (re.compile(_AWS_SETTING), r"\1\2" + _mark("aws-secret")),
     (re.compile(_AWS_KEY), _mark("aws-secret")),
+    (re.compile(_LONG_USERINFO), r"\1" + _mark("userinfo") + "@"),
+    _of(_USER_PROGRAMS, _USER, "password"),
+    (re.compile(_LONG_USER), r"\g<keep>" + _mark("password")),
+    _of(_PASSWORD_PROGRAMS, _PASSWORD, "password"),
+    (re.compile(_SSHPASS), r"\g<keep>" + _mark("password")),
 )
-_FLAG_NAME = re.compile(rf"(?i)^--?{_NAMES}$")
-_USER_PROGRAMS = ("curl", "wget", "http", "https")
-_SHORT_PASSWORD = ("mysql", "mysqldump", "mysqladmin", "mariadb", "sshpass")
-
 
 _REMEMBERED, _SHORT = 512, 8192
 """The same paths and ancestors come again and again: that many texts up to this length are not looked at twice."""
@@ -91,25 +141,45 @@ def redact_arguments(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _redact_arguments(argv: tuple[str, ...]) -> tuple[str, ...]:
-    program = argv[0].rpartition("/")[2] if argv else ""
     found: list[str] = []
+    programs: set[str] = set()
     previous = ""
     for argument in argv:
-        found.append(_argument(argument, previous, program))
+        found.append(_argument(argument, previous, programs))
+        if "://" not in argument:
+            programs.add(argument.rpartition("/")[2])
         previous = argument
     return tuple(found)
 
 
 _redact_few = lru_cache(_REMEMBERED)(_redact_arguments)
+_FLAG_NAME = re.compile(rf"(?i)^--?{_NAMES}$")
+_SETTING_NAME, _SETTING_VALUE = re.compile(r"(?:secret_access_key|session_token)$"), re.compile(_AWS_VALUE)
+_USER_OPTION = re.compile(rf"{_USER_FLAGS}|--(?:proxy-)?user")
+_USER_JOINED = re.compile(rf"(?:{_USER_FLAGS}|--(?:proxy-)?user=)[^:]*:")
+_OTHER, _OTHER_JOINED = re.compile(rf"-|{_OTHER_P}"), re.compile(_OTHER_P)
+"""What follows a `-p` that is no password."""
+_REMOTE_SHELLS = ("ssh", "scp", "sftp", "rsync")
 
 
-def _argument(argument: str, previous: str, program: str) -> str:
+def _argument(argument: str, previous: str, programs: set[str]) -> str:
+    """Return an argument without secrets, by the one before it and the names before it that may be programs."""
     if _FLAG_NAME.match(previous) and not argument.startswith(("-", "<redacted")):
         return _mark("secret")
-    if program in _USER_PROGRAMS and previous in ("-u", "--user", "--proxy-user", "-U") and ":" in argument:
+    if _SETTING_NAME.search(previous) and _SETTING_VALUE.fullmatch(argument):
+        return _mark("aws-secret")
+    named = _USER_OPTION.fullmatch(previous) or _USER_JOINED.match(argument)
+    if named and ":" in argument and not programs.isdisjoint(_USER_PROGRAMS):
         return argument.partition(":")[0] + ":" + _mark("password")
-    if program in _SHORT_PASSWORD and argument.startswith("-p") and len(argument) > 2:
-        return "-p" + _mark("password")
-    if program in _SHORT_PASSWORD and previous == "-p" and not argument.startswith("-"):
-        return _mark("password")
+    if _takes_password(programs):
+        if previous == "-p" and not _OTHER.match(argument):
+            return _mark("password")
+        if argument.startswith("-p") and len(argument) > 2 and not _OTHER_JOINED.match(argument, 2):
+            return "-p" + _mark("password")
     return redact_text(argument)
+
+
+def _takes_password(programs: set[str]) -> bool:
+    if not programs.isdisjoint(_PASSWORD_PROGRAMS):
+        return True
+    return "sshpass" in programs and programs.isdisjoint(_REMOTE_SHELLS)  # theirs is a port
