@@ -23,7 +23,7 @@ from nbsentinel.drill import SEVERITIES, Drills
 from nbsentinel.errors import SpoolError
 from nbsentinel.events import AgentEvent, Exec, Lifecycle, Millis, Process, ProcessKey
 from nbsentinel.local.server import LocalServer
-from nbsentinel.report import ocsf
+from nbsentinel.report import ocsf, recorder
 from nbsentinel.report.ocsf_drill import LABEL, as_test
 from nbsentinel.report.outlets import Fate
 from nbsentinel.report.recorder import Recorder
@@ -174,6 +174,18 @@ def test_disk_that_takes_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) ->
     assert "no space left" in answer["refused"]
     site.recorder.record_own(AgentEvent(at=Millis(2), what=Lifecycle.NOTICE, message="there is room again"))
     assert [event["verdict"] for event in site.alerts()] == ["Test"]
+
+
+def test_neither_disk_nor_memory(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the alert cannot even be kept in memory, the answer says that it is lost."""
+
+    def refuse(_: object) -> None:
+        raise SpoolError("no space left")
+
+    monkeypatch.setattr(site.spool, "append", refuse)
+    monkeypatch.setattr(recorder, "MEMORY_LIMIT", 0)
+    (answer,) = site.ask()
+    assert "the alert is lost" in answer["refused"]
 
 
 @pytest.fixture

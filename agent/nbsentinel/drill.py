@@ -38,7 +38,7 @@ class Ledger(Protocol):
     failure: str
 
     def record(self, events: list[Object]) -> list[Head]:
-        """Store events and return their places in the chain."""
+        """Store events and return their places in the chain; none of what is lost."""
 
 
 class Deliveries(Protocol):
@@ -101,10 +101,12 @@ class Drills:
             return
         finding = self._finding(chosen, pid)
         began = time.monotonic()
-        (head,) = self._ledger.record([self._render(finding)])
-        if self._ledger.failure:
-            yield {"refused": f"the alert waits in memory, it cannot be written to disk: {self._ledger.failure}"}
+        heads = self._ledger.record([self._render(finding)])
+        if not heads or self._ledger.failure:
+            fate = "waits in memory, it cannot be written to disk" if heads else "is lost, memory and disk are full"
+            yield {"refused": f"the alert {fate}: {self._ledger.failure}"}
             return
+        (head,) = heads
         told = {"uid": finding.uid, "severity": severity, "chain": head.chain_uid, "sequence": head.sequence}
         yield {"test_alert": {**told, "recorded_ms": _since(began), "sinks": self._deliveries.names}}
         row = self._spool.find(head.chain_uid, head.sequence)

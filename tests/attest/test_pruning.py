@@ -121,6 +121,17 @@ def test_statement_of_another_chain_or_kind() -> None:
     assert reasons(report) == ["GAP"]
 
 
+def test_statement_about_other_chains() -> None:
+    """What is said to be dropped of other chains excuses nothing: neither here, though it would fit, nor there."""
+    written, other = session(9, rotate_at=()), session(9, rotate_at=(), chain_uid="other")
+    ranges = [{"chain_uid": uid, **written.range(4, 6)} for uid in ("session-1", "other")]
+    ranges.append({"chain_uid": "other", **other.range(4, 6)})
+    written.add(own_event("dropped", ranges=[], other_chains=ranges))
+    assert check([*written.lines, *other.lines], written, other).verified
+    for lines in ([*written.without(4, 6), *other.lines], [*other.without(4, 6), *written.lines]):
+        assert reasons(check(lines, written, other)) == ["GAP"]
+
+
 @pytest.mark.parametrize("ranges", [None, "x", {}, [None], [[]], [{}], [{"first": {}}]], ids=str)
 def test_malformed_statement(ranges: object) -> None:
     """A malformed statement is signed and stays an event like any other; it excuses nothing."""

@@ -26,6 +26,7 @@ def render(event: AgentEvent) -> Event:
     return {
         "class_uid": 6002,
         "severity_id": int(event.severity),
+        "message": event.message,
         "type_uid": 600299,
         "unmapped": {"nbsentinel": {**event.details, "what": event.what.value}},
     }
@@ -44,11 +45,11 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 @pytest.fixture
-def begin(spool: Spool) -> Callable[[str], Recorder]:
-    """Return a function that begins a chain of a given uid in the spool."""
+def begin(spool: Spool) -> Callable[..., Recorder]:
+    """Return a function that begins a chain of a given uid in the spool, or in another one."""
 
-    def make(chain: str = "chain-1") -> Recorder:
-        recorder = Recorder(spool, chain, clock=tick, render=render, recorded=lambda: None)
+    def make(chain: str = "chain-1", where: Spool = spool) -> Recorder:
+        recorder = Recorder(where, chain, clock=tick, render=render, recorded=lambda: None)
         recorder.begin(AgentEvent(at=tick(), what=Lifecycle.ENROL, message="start", details={"agent_uid": "a"}))
         return recorder
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nbsentinel.errors import SpoolError
-from nbsentinel.report.spool import Entry, Spool
+from nbsentinel.report.spool import SET_ASIDE_FACT, Entry, Spool
 
 
 def entry(
@@ -81,12 +84,150 @@ def test_what_was_appended_survives_kill_9(tmp_path: Path) -> None:
 
 
 def test_broken_file_is_set_aside(tmp_path: Path) -> None:
-    """A spool that is no database any more does not keep the agent from starting; it is kept for a look."""
-    (tmp_path / "spool.db").write_bytes(b"not a database" * 1000)
-    spool = Spool(tmp_path, max_bytes=1000)
+    """A spool that is no database any more does not keep the agent from starting; each is kept for a look."""
+    for turn, name in enumerate(["spool.broken", "spool.broken-1", "spool.broken-2"]):
+        (tmp_path / "spool.db").write_bytes(b"not a database %d" % turn * 1000)
+        spool = Spool(tmp_path, max_bytes=1000)
+        spool.append([entry(1)])
+        assert spool.fact(SET_ASIDE_FACT) == name
+        spool.close()
+    for turn, name in enumerate(["spool.broken", "spool.broken-1", "spool.broken-2"]):
+        assert (tmp_path / name).read_bytes().startswith(b"not a database %d" % turn)
+
+
+def test_damage_inside_the_file_is_met_at_the_start(tmp_path: Path) -> None:
+    """A spool with an overwritten page is set aside as well; it does not fail later, while events are written."""
+    spool = Spool(tmp_path, max_bytes=1 << 20)
+    spool.append([entry(i, size=3000) for i in range(1, 100)])
+    spool.close()
+    content = bytearray(spool.path.read_bytes())
+    content[8192:] = b"\xff" * (len(content) - 8192)
+    spool.path.write_bytes(content)
+    spool = Spool(tmp_path, max_bytes=1 << 20)
     spool.append([entry(1)])
     spool.close()
-    assert (tmp_path / "spool.broken").read_bytes().startswith(b"not a database")
+    assert (tmp_path / "spool.broken").read_bytes() == content
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """The folder of a sound spool with five events that nobody has open."""
+    spool = Spool(tmp_path, max_bytes=10_000)
+    spool.append([entry(i) for i in range(1, 6)])
+    spool.close()
+    return tmp_path
+
+
+def untouched(folder: Path) -> bool:
+    """Return whether the spool of `filled` is there as it was, and nothing was set aside."""
+    spool = Spool(folder, max_bytes=10_000)
+    stored = [row.sequence for row in spool.after(0, 10)]
+    spool.close()
+    return stored == [1, 2, 3, 4, 5] and not list(folder.glob("spool.broken*"))
+
+
+def test_start_without_descriptors_leaves_the_spool_alone(filled: Path) -> None:
+    """A file that cannot be opened is one clear error, and as good as before."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(SpoolError) as caught:
+            Spool(filled, max_bytes=10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert "unable to open database file" in caught.value.message
+    assert untouched(filled)
+
+
+def test_start_beside_a_lock_leaves_the_spool_alone(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A locked file is one clear error, and as good as before."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **{**options, "timeout": 0}))
+    other = connect(filled / "spool.db", isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(SpoolError, match="locked"):
+        Spool(filled, max_bytes=10_000)
+    other.close()
+    assert untouched(filled)
+
+
+@pytest.mark.parametrize("words", ["database or disk is full", "disk I/O error"])
+def test_start_on_a_full_disk(filled: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """The ballast is given up for the start; where that does not help or is gone, the spool is as good as before."""
+    connect, ballast = sqlite3.connect, filled / "ballast"
+
+    def refuse(*args: Any, **options: Any) -> sqlite3.Connection:
+        if helps and not ballast.exists():
+            return connect(*args, **options)
+        raise sqlite3.OperationalError(words)
+
+    with monkeypatch.context() as full:
+        full.setattr(sqlite3, "connect", refuse)
+        helps = True
+        Spool(filled, max_bytes=10_000).close()
+        helps = False
+        for _ in range(2):
+            with pytest.raises(SpoolError, match=words):
+                Spool(filled, max_bytes=10_000)
+            assert not ballast.exists()
+    assert untouched(filled)
+
+
+WRITES: dict[str, Callable[[Spool], object]] = {
+    "append": lambda spool: spool.append([entry(9, size=9000)]),
+    "begin_chain": lambda spool: spool.begin_chain(entry(1, chain="new", size=9000)),
+    "remember": lambda spool: spool.remember("x", "x" * 9000),
+    "advance": lambda spool: spool.advance("x" * 9000, 1),
+    "set_chain_state": lambda spool: spool.set_chain_state("c", "x" * 9000),
+}
+
+
+@pytest.fixture
+def full(spool: Spool) -> Spool:
+    """A spool whose file may not grow any more, as on a full disk."""
+    spool.begin_chain(entry(1))
+    pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
+    spool._db.execute(f"PRAGMA max_page_count={pages}")
+    return spool
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_write_on_a_full_disk(full: Spool, monkeypatch: pytest.MonkeyPatch, write: Callable[[Spool], object]) -> None:
+    """Every kind of write gives up the ballast when the disk is full, and succeeds if that makes room."""
+    unlink = Path.unlink
+
+    def make_room(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        full._db.execute("PRAGMA max_page_count=1000000")
+
+    monkeypatch.setattr(Path, "unlink", make_room)
+    write(full)
+    assert not (full.path.parent / "ballast").exists()
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_write_on_a_disk_that_stays_full(full: Spool, write: Callable[[Spool], object]) -> None:
+    """Every kind of write that fails in the end is one clear error, changes nothing, and the next one may succeed."""
+    before = full.size
+    for _ in range(2):
+        with pytest.raises(SpoolError, match="disk is full"):
+            write(full)
+    assert [row.sequence for row in full.after(0, 10)] == [1]
+    assert full.size == before
+    full._db.execute("PRAGMA max_page_count=1000000")
+    write(full)
+
+
+@pytest.mark.parametrize("write", [lambda s: s.forget_delivered([], "c"), Spool.prune], ids=["forget", "prune"])
+def test_making_room_while_locked(spool: Spool, write: Callable[[Spool], object]) -> None:
+    """Deleting that fails is one clear error too."""
+    spool._db.execute("PRAGMA busy_timeout=0")
+    other = sqlite3.connect(spool.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SpoolError, match="locked"):
+        write(spool)
+    other.close()
 
 
 def test_unusable_folder(tmp_path: Path) -> None:
@@ -101,7 +242,7 @@ def test_pruning_takes_the_oldest_of_the_lowest_severity(spool: Spool) -> None:
     spool.append([entry(1, vital=True, size=500)])
     spool.append([entry(i, severity=4 if i % 10 == 0 else 1, size=500) for i in range(2, 31)])
     assert spool.over_bound()
-    runs = spool.prune("c")
+    runs = spool.prune()
     left = [row.sequence for row in spool.after(0, 100)]
     taken = [n for run in runs for n in range(run.first, run.last + 1)]
     assert sorted(left + taken) == list(range(1, 31))
@@ -113,6 +254,39 @@ def test_pruning_takes_the_oldest_of_the_lowest_severity(spool: Spool) -> None:
         assert run.first_line.startswith(b"%d:" % run.first)
         assert run.last_line.startswith(b"%d:" % run.last)
         assert sum(run.severities.values()) == run.last - run.first + 1
+
+
+def test_pruning_takes_from_every_chain(spool: Spool) -> None:
+    """Old noise of an earlier session goes before today's findings; the newest event of each chain stays."""
+    spool.append([entry(i, chain="old", size=500, vital=i == 1) for i in range(1, 31)])
+    spool.append([entry(1, chain="new", vital=True)])
+    spool.append([entry(i, chain="new", severity=5, size=500) for i in range(2, 5)])
+    spool.append([entry(i, chain="new", size=500) for i in range(5, 7)])
+    (run,) = spool.prune()
+    assert (run.chain, run.first) == ("old", 2)
+    assert not spool.over_bound()
+    assert [row.sequence for row in spool.after(0, 100) if row.chain == "new"] == [1, 2, 3, 4, 5, 6]
+    spool.append([entry(i, chain="new", severity=5, size=900) for i in range(7, 15)])
+    left = [(row.chain, row.sequence) for row in spool.after(0, 100)]
+    runs = spool.prune()
+    taken = {(run.chain, number) for run in runs for number in range(run.first, run.last + 1)}
+    assert {("new", 5), ("new", 6), ("old", 29)} <= taken
+    kept = [(row.chain, row.sequence) for row in spool.after(0, 100)]
+    assert kept == [place for place in left if place not in taken]
+    assert [number for chain, number in kept if chain == "old"] == [1, 30]
+
+
+def test_delivered_findings_make_room_first(spool: Spool) -> None:
+    """Over the bound, findings that every sink has taken go, oldest first, before anything that still waits."""
+    spool.append([entry(i, severity=5, size=500, kind=2004) for i in range(1, 11)])
+    spool.advance("a", spool.after(0, 100)[-1].id)
+    spool.append([entry(i, size=500) for i in range(11, 21)])
+    spool.forget_delivered(["a"], "c")
+    left = [row.sequence for row in spool.after(0, 100)]
+    assert left == list(range(left[0], 21))
+    assert 1 < left[0] < 11
+    assert not spool.over_bound()
+    assert spool.size == sum(len(row.line) for row in spool.after(0, 100))
 
 
 def test_delivered_events_go_and_findings_stay_readable(spool: Spool) -> None:

@@ -56,20 +56,22 @@ class Selection:
         while len(self._watched) > CONTEXT_LIMIT:
             self._watched.popitem(last=False)
         chosen: list[Recordable] = []
+        recent = list(self._recent) if findings else []
+        for item in (*recent, *candidates):
+            if isinstance(item, Exec):
+                self._belongs(item)  # first, because what the process did before belongs too
         if findings:
-            chosen = [o for o in self._recent if self._belongs(o)]
-            rest = [o for o in self._recent if not self._belongs(o)]
             self._recent.clear()
-            self._recent.extend(rest)
-        for observation in candidates:
-            if self._belongs(observation):
-                chosen.append(observation)
-            elif not isinstance(observation, Exit):
-                self._recent.append(observation)
+        for item in (*recent, *candidates):
+            if self._belongs(item):
+                chosen.append(item)
+            elif not isinstance(item, Exit):
+                self._recent.append(item)
         told = self._kernels.choose(observations, findings)
         return sorted([*chosen, *told], key=lambda item: item.at) if told else chosen
 
     def _belongs(self, observation: Recordable) -> bool:
+        """Return whether to record it; what a watched process executes is watched from then on."""
         if isinstance(observation, Exec):
             process = observation.process
             if process.key in self._watched:

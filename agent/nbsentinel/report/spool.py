@@ -2,34 +2,26 @@
 
 One SQLite file in WAL mode with synchronous=FULL: `append` returns after the lines are on disk, and only then does
 anything call them recorded. Sinks read in order from their own cursor. The file is bounded; pruning takes the oldest
-events of the lowest severity first and returns exactly what it took, so that it can be stated and signed.
+events of the lowest severity first, of whatever chain, and returns exactly what it took, so that it can be stated and
+signed.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from nbsentinel.errors import SpoolError
+from nbsentinel.report.database import Database
 
-BALLAST_BYTES = 1 << 20
-"""A file that is given up when the disk is full, so that findings still find room."""
 KEPT_FINDINGS = 1_000
-"""Delivered findings that stay readable on this machine."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, chain TEXT NOT NULL, sequence INTEGER NOT NULL, class INTEGER NOT NULL,
-  severity INTEGER NOT NULL, vital INTEGER NOT NULL, line BLOB NOT NULL, UNIQUE (chain, sequence));
-CREATE INDEX IF NOT EXISTS events_class ON events (class, id);
-CREATE TABLE IF NOT EXISTS chains (
-  chain TEXT PRIMARY KEY, ordinal INTEGER NOT NULL, state TEXT NOT NULL, genesis BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS cursors (sink TEXT PRIMARY KEY, id INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+"""Delivered findings that stay readable on this machine, as far as the bound allows."""
+SET_ASIDE_FACT = "set_aside"
+"""Name of a damaged spool that this one took the place of, until that is told."""
+_INSERT = "INSERT INTO events (chain, sequence, class, severity, vital, line) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,59 +70,16 @@ class Spool:
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.path = folder / "spool.db"
-        self._ballast = folder / "ballast"
         self._max_bytes = max_bytes
-        self._lock = threading.RLock()
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = self._open()
-        except (OSError, sqlite3.Error) as error:
-            hint = "Check free space and permissions of [agent] state_dir."
-            raise SpoolError(f"{self.path}: cannot be used: {error}", hint=hint) from error
-        self._bytes: int = self._total()
-        self._make_ballast()
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            if "locked" in str(error) or not self.path.exists():
-                raise
-            # its journal goes along: SQLite would replay it into the new file
-            for suffix in ("", "-wal", "-shm"):
-                part = self.path.with_name(self.path.name + suffix)
-                if part.exists():
-                    part.replace(self.path.with_name(self.path.stem + ".broken" + suffix))
-            return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=5)
-        try:
-            self.path.chmod(0o600)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            database.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            database.execute("PRAGMA journal_size_limit=4194304")
-            database.executescript(_SCHEMA)
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _total(self) -> int:
-        return int(self._db.execute("SELECT coalesce(sum(length(line)), 0) FROM events").fetchone()[0])
-
-    def _make_ballast(self) -> None:
-        try:
-            if not self._ballast.exists():
-                self._ballast.write_bytes(bytes(BALLAST_BYTES))
-        except OSError:
-            self._ballast.unlink(missing_ok=True)
+        self._db = Database(self.path)
+        self._lock = self._db.lock
+        self._bytes = self._db.total()
+        if self._db.set_aside:
+            self.remember(SET_ASIDE_FACT, self._db.set_aside)
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
     # Writing
 
@@ -142,45 +91,31 @@ class Spool:
         """
         if not entries:
             return
-        try:
-            self._append(entries)
-        except sqlite3.OperationalError as error:
-            if "full" not in str(error) or not self._ballast.exists():
-                raise SpoolError(f"{self.path}: {error}", hint="Free some disk space.") from error
-            self._ballast.unlink(missing_ok=True)
-            try:
-                self._append(entries)
-            except sqlite3.Error as again:
-                raise SpoolError(f"{self.path}: {again}", hint="Free some disk space.") from again
+        rows = [(e.chain, e.sequence, e.class_uid, e.severity, e.vital, e.line) for e in entries]
+        with self._lock:
+            self._db.write(lambda: self._db.execute_many(_INSERT, rows))
+            self._bytes += sum(len(entry.line) for entry in entries)
 
     def adopt(self, entries: Sequence[Entry]) -> None:
         """Write events of an earlier chain that an agent could not write itself; what is there already stays."""
         known = [entry for entry in entries if self.find(entry.chain, entry.sequence) is None]
         self.append(known)
 
-    def _append(self, entries: Sequence[Entry]) -> None:
-        rows = [(e.chain, e.sequence, e.class_uid, e.severity, e.vital, e.line) for e in entries]
-        with self._lock, self._transaction():
-            self._db.executemany(
-                "INSERT INTO events (chain, sequence, class, severity, vital, line) VALUES (?, ?, ?, ?, ?, ?)", rows
-            )
-        self._bytes += sum(len(entry.line) for entry in entries)
-
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
-
     def begin_chain(self, genesis: Entry) -> None:
         """Write the first event of a chain and remember the chain as not yet enrolled."""
-        with self._lock, self._transaction():
+
+        def begin() -> None:
             self._db.execute(
                 "INSERT INTO chains SELECT ?, coalesce(max(ordinal), 0) + 1, 'new', ? FROM chains",
                 (genesis.chain, genesis.line),
             )
             self._db.execute(
-                "INSERT INTO events (chain, sequence, class, severity, vital, line) VALUES (?, ?, ?, ?, 1, ?)",
-                (genesis.chain, genesis.sequence, genesis.class_uid, genesis.severity, genesis.line),
+                _INSERT, (genesis.chain, genesis.sequence, genesis.class_uid, genesis.severity, 1, genesis.line)
             )
-        self._bytes += len(genesis.line)
+
+        with self._lock:
+            self._db.write(begin)
+            self._bytes += len(genesis.line)
 
     # Reading
 
@@ -223,8 +158,7 @@ class Spool:
 
     def set_chain_state(self, chain: str, state: str) -> None:
         """Remember a chain as `new`, `enrolled` or `refused`."""
-        with self._lock:
-            self._db.execute("UPDATE chains SET state = ? WHERE chain = ?", (state, chain))
+        self._db.write(lambda: self._db.execute("UPDATE chains SET state = ? WHERE chain = ?", (state, chain)))
 
     def fact(self, name: str) -> str | None:
         """Return a remembered value, or None."""
@@ -234,8 +168,7 @@ class Spool:
 
     def remember(self, name: str, value: str) -> None:
         """Keep a small value durably."""
-        with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        self._db.write(lambda: self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value)))
 
     # Cursors and bounds
 
@@ -247,18 +180,20 @@ class Spool:
 
     def advance(self, sink: str, cursor: int) -> None:
         """Remember how far a sink has come."""
-        with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (sink, cursor))
+        self._db.write(lambda: self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (sink, cursor)))
 
     def forget_delivered(self, sinks: Iterable[str], current_chain: str) -> int:
         """Delete what every sink has taken, except the newest findings; return how many events went.
+
+        Findings that are kept make room first: when the spool is over its bound, the oldest of them go as well.
 
         Args:
             sinks: The sinks that are configured; with none, everything counts as taken.
             current_chain: Its record is kept, as are chains with events left.
         """
         cursors = [self.cursor(sink) for sink in sinks]
-        with self._lock, self._transaction():
+
+        def forget() -> int:
             bound = min(cursors) if cursors else self._newest()
             kept = self._db.execute(
                 "SELECT id FROM events WHERE class = 2004 ORDER BY id DESC LIMIT 1 OFFSET ?", (KEPT_FINDINGS,)
@@ -266,15 +201,31 @@ class Spool:
             gone = self._db.execute(
                 "DELETE FROM events WHERE id <= ? AND (class != 2004 OR id <= ?)", (bound, kept[0] if kept else 0)
             ).rowcount
+            if self.over_bound() and (size := self._db.total()) > self._max_bytes:
+                gone += self._delete_delivered(bound, size)
             self._db.execute(
                 "DELETE FROM chains WHERE chain != ? AND chain NOT IN (SELECT chain FROM events)", (current_chain,)
             )
-        if gone:
-            with self._lock:
-                self._bytes = self._total()
-                self._db.execute("PRAGMA incremental_vacuum(256)")
-            self._make_ballast()
+            return gone
+
+        with self._lock:
+            gone = self._db.write(forget)
+            if gone:
+                self._bytes = self._db.total()
+                self._db.write(lambda: self._db.execute("PRAGMA incremental_vacuum(256)"))
+                self._db.make_ballast()
         return gone
+
+    def _delete_delivered(self, bound: int, size: int) -> int:
+        """Delete the oldest of what every sink has taken until the rest is small enough; return how many went."""
+        taken = []
+        for row in self._db.execute("SELECT id, length(line) FROM events WHERE id <= ? ORDER BY id", (bound,)):
+            if size <= self._target:
+                break
+            size -= row[1]
+            taken.append((row[0],))
+        self._db.execute_many("DELETE FROM events WHERE id = ?", taken)
+        return len(taken)
 
     def _newest(self) -> int:
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
@@ -283,54 +234,59 @@ class Spool:
         """Return whether the lines exceed the bound."""
         return self._bytes > self._max_bytes
 
-    def prune(self, chain: str) -> list[Pruned]:
-        """Take out events of the current chain, lowest severity and oldest first, down to 90% of the bound.
+    @property
+    def _target(self) -> int:
+        return int(self._max_bytes * 0.9)
 
-        Vital events and the newest event stay. Runs of neighbours are returned in order of sequence.
+    def prune(self) -> list[Pruned]:
+        """Take out events of any chain, lowest severity and oldest first, down to 90% of the bound.
+
+        Vital events and the newest event of each chain stay. Runs of neighbours are returned by chain and sequence.
         """
-        target = int(self._max_bytes * 0.9)
         query = (
-            "SELECT id, sequence, severity, length(line) FROM events WHERE chain = ? AND vital = 0 "
-            "AND id < (SELECT max(id) FROM events) ORDER BY severity, id"
+            "SELECT id, chain, sequence, severity, length(line) FROM events WHERE vital = 0 AND (chain, sequence) "
+            "NOT IN (SELECT chain, max(sequence) FROM events GROUP BY chain) ORDER BY severity, id"
         )
-        with self._lock, self._transaction():
+
+        def prune() -> tuple[int, list[Pruned]]:
             size, taken = self._bytes, []
-            for row in self._db.execute(query, (chain,)):
-                if size <= target:
+            for *row, length in self._db.execute(query):
+                if size <= self._target:
                     break
-                size -= row[3]
-                taken.append(row)
-            runs = [self._take_run(chain, run) for run in _runs(sorted(taken, key=lambda row: row[1]))]
-            self._bytes = size
+                size -= length
+                taken.append(_Place(*row))
+            runs = _runs(sorted(taken, key=lambda place: (place.chain, place.sequence)))
+            return size, [self._take_run(run) for run in runs]
+
+        with self._lock:
+            self._bytes, runs = self._db.write(prune)
         return runs
 
-    def _take_run(self, chain: str, run: list[tuple[int, int, int, int]]) -> Pruned:
-        lines = [self._db.execute("SELECT line FROM events WHERE id = ?", (run[i][0],)).fetchone()[0] for i in (0, -1)]
-        self._db.executemany("DELETE FROM events WHERE id = ?", [(row[0],) for row in run])
-        severities: dict[int, int] = {}
-        for row in run:
-            severities[row[2]] = severities.get(row[2], 0) + 1
-        return Pruned(chain, run[0][1], run[-1][1], lines[0], lines[1], severities)
+    def _take_run(self, run: list[_Place]) -> Pruned:
+        first, last = (
+            self._db.execute("SELECT line FROM events WHERE id = ?", (run[end].id,)).fetchone()[0] for end in (0, -1)
+        )
+        self._db.execute_many("DELETE FROM events WHERE id = ?", [(place.id,) for place in run])
+        severities = dict(Counter(place.severity for place in run))
+        return Pruned(run[0].chain, run[0].sequence, run[-1].sequence, first, last, severities)
 
 
-def _runs(rows: list[tuple[int, int, int, int]]) -> list[list[tuple[int, int, int, int]]]:
-    found: list[list[tuple[int, int, int, int]]] = []
-    for row in rows:
-        if found and found[-1][-1][1] + 1 == row[1]:
-            found[-1].append(row)
+class _Place(NamedTuple):
+    """What pruning needs to know of an event."""
+
+    id: int
+    chain: str
+    sequence: int
+    severity: int
+
+
+def _runs(places: list[_Place]) -> list[list[_Place]]:
+    """Return runs of neighbours in one chain."""
+    found: list[list[_Place]] = []
+    for place in places:
+        before = found[-1][-1] if found else None
+        if before is not None and (before.chain, before.sequence + 1) == (place.chain, place.sequence):
+            found[-1].append(place)
         else:
-            found.append([row])
+            found.append([place])
     return found
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK on any error."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
