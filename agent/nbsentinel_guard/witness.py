@@ -330,16 +330,13 @@ class Witness:
         """Return what a call is about as keys and values, None where it need not be told."""
         tid, first, second = slot.tid, arguments[0], arguments[1]
         if name in (b"process_vm_readv", b"process_vm_writev"):
-            return [b"TargetProcessId", b"%d" % policy.signed(first)]
+            return _target(policy.signed(first))
         if name == b"ptrace":
             request = {abi.PTRACE_ATTACH: b"attach", abi.PTRACE_SEIZE: b"seize"}.get(first & 0xFFFFFFFF, b"")
-            target = policy.signed(second)
-            place = proc.stat_fields(target) if target > 0 else None
-            parent = [b"TargetParentProcessId", place[1][1]] if place else []
-            return [b"Request", request, b"TargetProcessId", b"%d" % target, *parent]
+            return [b"Request", request, *_target(policy.signed(second))]
         if name == b"pidfd_getfd":
             target = evidence.process_of_descriptor(tid, policy.signed(first))
-            return [b"TargetProcessId", b"%d" % target, b"TargetDescriptor", b"%d" % policy.signed(second)]
+            return [*_target(target), b"TargetDescriptor", b"%d" % policy.signed(second)]
         if name == b"memfd_create":
             return [b"FileName", self._memory.text(tid, first, 256)]
         if name == b"unshare":
@@ -357,6 +354,12 @@ class Witness:
     def _refuse(self, slot: Slot, error: int, name: bytes, *told: bytes) -> None:
         self.answer(slot, error)
         self._put(slot, records.CALL, records.told(self._who(slot), name, b"1", *told))
+
+
+def _target(pid: int) -> List[bytes]:
+    """Return the process that a call is aimed at, and its parent: the agent may not have seen it yet."""
+    place = proc.stat_fields(pid) if pid > 0 else None
+    return [b"TargetProcessId", b"%d" % pid, *([b"TargetParentProcessId", place[1][1]] if place else [])]
 
 
 def _now() -> int:

@@ -163,6 +163,12 @@ def test_whom_a_call_is_aimed_at() -> None:
     found = [relation(pid) for pid in (caller.pid, child.pid, sibling.pid, other.pid, kernel.pid, 5)]
     assert found == ["self", "child", "job", "foreign", "foreign", "unknown"]
     assert family.kinship.target(caller, {}) == {}
+    # Whom nobody has seen yet is what its parent is.
+    of = {
+        parent: family.kinship.target(caller, {"TargetProcessId": "5", "TargetParentProcessId": str(parent)})
+        for parent in (caller.pid, child.pid, job.pid, other.pid, 6)
+    }
+    assert [found["TargetRelation"] for found in of.values()] == ["child", "child", "job", "foreign", "unknown"]
 
 
 def test_who_could_have_done_it_is_told_by_command_line() -> None:

@@ -107,9 +107,12 @@ class Kinship:
             return {}
         if int(pid) == caller.pid:
             return {"TargetRelation": "self"}
-        other = self._table.latest(int(pid))
-        if arguments.get("TargetParentProcessId") == str(caller.pid):
+        parent = arguments.get("TargetParentProcessId", "")
+        if parent == str(caller.pid):
             return {"TargetRelation": "child"}  # also one that has not executed anything yet
+        other = self._table.latest(int(pid))
+        if other is None and parent.isdigit():
+            other = self._table.latest(int(parent))  # what its parent is to the caller, it is too
         if other is None:
             return {"TargetRelation": "unknown"}
         if any(ancestor.key == caller for ancestor in self._table.lineage(other.key)):

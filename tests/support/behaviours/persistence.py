@@ -98,6 +98,18 @@ PERSISTENCE: list[Row] = [
         changed("history", ".bash_history", LinkTarget="/mnt/efs/home/.bash_history"),
     ),
     (
+        "history_rewritten",
+        FILE,
+        changed("history", ".bash_history", Image="/usr/bin/python3.11"),
+        changed("history", ".bash_history", Image="/bin/bash"),
+    ),
+    (
+        "history_rewritten",
+        FILE,
+        changed("history", ".zsh_history", "rename", Image="/usr/bin/sed"),
+        changed("history", ".python_history", Image="/usr/bin/python3.11"),
+    ),
+    (
         "history_disabled_by_command",
         PROCESS,
         ran("ln -sf /dev/null /home/u/.bash_history"),

@@ -63,6 +63,18 @@ SEQUENCES: list[tuple[str, list[Step], list[Step]]] = [
         _sequence(PROCESS, [ran("curl -o miniconda.sh http://x"), ran("bash miniconda.sh -b")]),
     ),
     (
+        "ports_scanned",
+        _sequence(NETWORK, [connected("python3 x.py", "10.0.0.9", port) for port in range(1, 70)]),
+        _sequence(
+            NETWORK, [connected("python3 x.py", "10.0.0.9", port) for port in (*[443] * 70, *range(30000, 30070))]
+        ),
+    ),
+    (
+        "download_run_from_descriptor",
+        _sequence(PROCESS, [ran("bash /dev/fd/63"), ran("curl -fsS http://x")]),
+        _sequence(PROCESS, [ran("diff /dev/fd/63 /dev/fd/62"), ran("curl -fsS http://x")]),
+    ),
+    (
         "recon_burst",
         _sequence(PROCESS, [ran(line) for line in ("id", "whoami", "uname -a", "env")]),
         _sequence(PROCESS, [ran(line) for line in ("uname -m", "uname -s", "uname -r", "hostname", "arch", "ls")]),

