@@ -111,9 +111,13 @@ class Watch:
             self.kernels.consider(live)
 
     def test(self) -> list[Coverage]:
-        """Test every sensor with something harmless that it must see."""
+        """Test every sensor with something harmless that it must see; one that cannot even be tested is unavailable."""
         for sensor in self.all:
-            self._tested[sensor.name] = sensor.self_test()
+            try:
+                self._tested[sensor.name] = sensor.self_test()
+            except Exception as error:  # noqa: BLE001, PERF203 - the others are tested all the same
+                why = f"the self-test failed: {type(error).__name__}: {error}"
+                self._tested[sensor.name] = Coverage(sensor=sensor.name, state=SensorState.UNAVAILABLE, why=why)
         return [self._tested[sensor.name] for sensor in self.all]
 
     def coverage(self) -> list[Coverage]:
