@@ -18,7 +18,20 @@ from nbsentinel.detect.rules.correlate import Correlator
 from nbsentinel.detect.rules.matcher import Matcher
 from nbsentinel.detect.rules.pack import load_pack
 from nbsentinel.detect.trust import Trust
-from nbsentinel.events import EnvironSweep, Finding, KernelInfo, Millis, Observation, ProcessKey, Severity
+from nbsentinel.events import (
+    Connect,
+    Connection,
+    Endpoint,
+    EnvironSweep,
+    Exec,
+    Finding,
+    Inode,
+    KernelInfo,
+    Millis,
+    Observation,
+    ProcessKey,
+    Severity,
+)
 from support.simulation import System
 
 RULES = """title: Fetch
@@ -53,6 +66,7 @@ class Bench:
         rules: str = RULES % ("", ""),
         surface: str = "other",
         failed: Callable[[Exception], None] | None = None,
+        loopback_is_remote: bool = False,
     ) -> None:
         path = folder / "rules.yml"
         path.write_text(rules)
@@ -65,7 +79,7 @@ class Bench:
         self.engine = Engine(
             matcher=self.matcher,
             table=table,
-            trust=Trust(table, loopback_is_remote=False, brokers=()),
+            trust=Trust(table, loopback_is_remote=loopback_is_remote, brokers=()),
             look=lambda: self.system,
             describe=lambda _: None,
             clock=lambda: Millis(self.now),
@@ -284,3 +298,25 @@ def test_rules_see_every_candidate_and_findings_a_few(tmp_path: Path, expected: 
     assert [finding.title for finding in found] == ([] if expected else ["Sweep"])
     for finding in found:
         assert finding.fields["CandidateCommandLine"] == "/bin/p0\n/bin/p1\n/bin/p2"
+
+
+@pytest.mark.parametrize(
+    ("ip", "loopback_is_remote", "remote"),
+    [("203.0.113.9", False, True), ("127.0.0.1", False, False), ("::1", False, False), ("127.0.0.1", True, True)],
+)
+def test_rules_see_what_counts_as_remote(tmp_path: Path, ip: str, loopback_is_remote: bool, remote: bool) -> None:
+    """A rule asks whether the peer is another machine; in demos and tests this one counts as another."""
+    rules = """
+title: Out
+name: out
+id: 11111111-1111-4111-8111-111111111111
+level: high
+logsource: {category: network_connection}
+detection: {s: {DestinationIsRemote: true}, condition: s}
+"""
+    bench = Bench(tmp_path, rules, loopback_is_remote=loopback_is_remote)
+    started = bench.executed(2_000, "/bin/x")
+    assert isinstance(started, Exec)
+    connection = Connection(protocol="tcp", local=None, remote=Endpoint(ip, 443), inode=Inode(7), initiated=True)
+    told = Connect(at=Millis(2_001), key=started.process.key, connection=connection, source="guard")
+    assert bool(bench.engine.observe([started, told])) is remote

@@ -216,6 +216,8 @@ class Engine:
         if process is None or observation.stage in (ConnectStage.CONFIRMS, ConnectStage.RESULT):
             return self._misled(observation, process) if process and observation.claimed else []
         fields = sigma_fields.network_connection_fields(process, observation) | self._kinship.lineage(process.key)
+        if self._trust.is_elsewhere(observation.connection.remote.ip):
+            fields["DestinationIsRemote"] = True
         evidence = Evidence(connection=observation.connection, moment=moment_of(observation, self._cells))
         return self._match("network_connection", fields, process, evidence)
 

@@ -110,8 +110,11 @@ class Trust:
         """Return whether a connected socket's peer is another machine, or counts as one."""
         if socket.remote is None:
             return False
-        local = is_loopback(socket.remote.ip) or socket.peer is not None
-        return self._loopback_is_remote or not local
+        return self.is_elsewhere(socket.remote.ip) and (socket.peer is None or self._loopback_is_remote)
+
+    def is_elsewhere(self, ip: str) -> bool:
+        """Return whether an address is another machine's, or counts as one."""
+        return self._loopback_is_remote or not is_loopback(ip)
 
     def trusts(self, holder: ProcessKey, target: KernelObject, socket: Socket | None) -> bool:
         """Return whether bytes that this holder moves through this object are the user's own."""
