@@ -80,9 +80,9 @@ def process(image: records.Image, root: ProcessKey | None) -> Process:
 
 
 def fork(key: ProcessKey, parent: Process | None, root: ProcessKey | None) -> Process:
-    """Return a process that has not executed anything, by what it is like or, where it is gone, by its parent."""
+    """Return a process that has not executed anything, by what it is like or, where it ends, by its parent."""
     found = reader.process(key.pid)
-    if found is None or found.key != key:
+    if found is None or found.key != key or (found.exe is None and parent is not None):
         if parent is None:
             return Process(key=key, parent=None, name="unknown", exe=None, argv=(), argv_length=0, root=root)
         found = msgspec.structs.replace(

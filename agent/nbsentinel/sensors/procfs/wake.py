@@ -25,12 +25,13 @@ _PROGRAMS = (
     "sh", "bash", "dash", "zsh", "ksh93", "fish", "busybox", "tcsh", "mksh",
     "nc", "nc.openbsd", "nc.traditional", "ncat", "netcat", "socat", "telnet", "openssl",
     "curl", "wget", "script", "perl", "ruby", "php", "lua", "lua5.4", "tclsh", "node", "base64", "xxd",
+    "ps", "top", "pgrep", "pkill",  # these read all environments, so they should be known when somebody has done so
 )  # fmt: skip
 _FOLDERS = ("/bin", "/usr/bin", "/usr/local/bin", "/opt/conda/bin")
 
 
 def watched_programs(folders: Iterable[str] = _FOLDERS) -> tuple[str, ...]:
-    """Return the real paths of the shells and download tools that exist here, each once."""
+    """Return the real paths of the programs that are looked for at once and exist here, each once."""
     paths = (Path(folder, name) for folder in folders for name in _PROGRAMS)
     return tuple(sorted({os.path.realpath(path) for path in paths if path.is_file()}))
 
